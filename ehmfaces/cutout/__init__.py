@@ -1,0 +1,1 @@
+"""From a picture to the soft alpha of the person in it."""

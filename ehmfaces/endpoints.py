@@ -1,0 +1,8 @@
+"""Names of the public API endpoints. Shared by `ui` and `client`, so that they cannot drift apart."""
+
+GENERATE = "generate"
+MIX = "mix"
+FACEPACK = "facepack"
+CUTOUT = "cutout"
+
+ALL = (GENERATE, MIX, FACEPACK, CUTOUT)

@@ -1,0 +1,1 @@
+"""How tasks are spread over workers. Knows nothing of faces."""

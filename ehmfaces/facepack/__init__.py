@@ -1,0 +1,1 @@
+"""From people to a finished pack of portraits."""

@@ -1,0 +1,1 @@
+"""Arithmetic on latents: truncation, mixing, interpolation. Knows arrays, not networks or pictures."""

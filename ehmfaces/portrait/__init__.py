@@ -1,0 +1,1 @@
+"""From a cut-out to the finished portrait of a game."""

@@ -1,0 +1,1 @@
+"""From a roster file to people."""
