@@ -1,0 +1,200 @@
+"""The operations that StyleGAN networks are made of, in plain PyTorch.
+
+Everything works on float tensors [N, C, H, W], channels_last where it is fast, and is differentiable
+twice. Knows no network, no file and no picture.
+
+Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (2020), section 2 and
+appendix B; Karras et al., "Training GANs with Limited Data" (2020), appendix B.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SQRT_2 = 2.0**0.5
+LRELU_SLOPE = 0.2
+
+
+def setup_filter(taps: Sequence[float]) -> Tensor:
+    """Return the separable low-pass filter of `taps` as float32 [len, len], sum 1."""
+    line = torch.as_tensor(taps, dtype=torch.float32)
+    kernel = torch.outer(line, line)
+    return kernel / kernel.sum()
+
+
+def upfirdn2d(
+    x: Tensor,
+    kernel: Tensor,
+    up: int = 1,
+    down: int = 1,
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    gain: float = 1.0,
+) -> Tensor:
+    """Insert zeros, pad, filter and take every `down`-th pixel.
+
+    Args:
+        x: [N, C, H, W].
+        kernel: FIR filter, float32 [kh, kw]; applied as a true convolution.
+        up: Upsampling factor.
+        down: Downsampling factor.
+        padding: Pixels at the left, right, top and bottom, counted after upsampling; may be negative.
+        gain: Factor on the result.
+    """
+    channels = x.shape[1]
+    weight = (kernel * gain).flip(0, 1).to(x.dtype)[None, None].expand(channels, 1, -1, -1)
+    if up > 1:
+        x = insert_zeros(x, up)
+    if any(padding):
+        x = F.pad(x, padding)
+    return F.conv2d(x, weight, stride=down, groups=channels)
+
+
+def insert_zeros(x: Tensor, up: int) -> Tensor:
+    """Put `up - 1` zeros after every pixel: [N, C, H, W] to [N, C, H * up, W * up]."""
+    n, channels, height, width = x.shape
+    wide = x.new_zeros((n, channels, height, up, width, up))
+    wide[:, :, :, 0, :, 0] = x
+    return wide.reshape(n, channels, height * up, width * up)
+
+
+def upsample2d(x: Tensor, kernel: Tensor, gain: float = 1.0) -> Tensor:
+    """Double height and width with the low-pass filter `kernel` [k, k]."""
+    size = kernel.shape[0]
+    before, after = (size + 1) // 2, (size - 2) // 2
+    channels = x.shape[1]
+    # Zero insertion followed by a FIR filter is one transposed convolution.
+    weight = (kernel * (4.0 * gain)).to(x.dtype)[None, None].expand(channels, 1, -1, -1)
+    full = F.conv_transpose2d(x, weight, stride=2, groups=channels)  # [N, C, 2H + k - 2, 2W + k - 2]
+    start = size - 1 - before
+    stop = full.shape[2] - (size - 2 - after)
+    return full[:, :, start:stop, start : full.shape[3] - (size - 2 - after)]
+
+
+def downsample2d(x: Tensor, kernel: Tensor) -> Tensor:
+    """Halve height and width with the low-pass filter `kernel` [k, k]."""
+    size = kernel.shape[0]
+    before, after = (size - 1) // 2, (size - 2) // 2
+    return upfirdn2d(x, kernel, down=2, padding=(before, after, before, after))
+
+
+def conv2d_resample(x: Tensor, weight: Tensor, kernel: Tensor, up: int = 1, down: int = 1) -> Tensor:
+    """Convolve with "same" padding, and double or halve the size with the low-pass filter.
+
+    Args:
+        x: [N, C_in, H, W].
+        weight: [C_out, C_in, k, k] with k 1 or 3.
+        kernel: FIR filter [f, f].
+        up: 1 or 2.
+        down: 1 or 2.
+    """
+    pad = weight.shape[2] // 2
+    if up == 2 and pad == 0:
+        return upsample2d(F.conv2d(x, weight), kernel)
+    if up == 2:
+        return conv2d_up(x, weight, kernel)
+    if down == 2 and pad == 0:
+        return F.conv2d(downsample2d(x, kernel), weight)
+    if down == 2:
+        size = kernel.shape[0]
+        before, after = pad + (size - 1) // 2, pad + (size - 2) // 2
+        blurred = upfirdn2d(x, kernel, padding=(before, after, before, after))
+        return F.conv2d(blurred, weight, stride=2)
+    return F.conv2d(x, weight, padding=pad)
+
+
+def conv2d_up(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
+    """Double the size with a 3x3 transposed convolution, then low-pass: [N, C, H, W] to [N, C', 2H, 2W]."""
+    size = kernel.shape[0]
+    before, after = (size + 1) // 2 - 1, (size - 2) // 2
+    wide = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)  # [N, C', 2H + 1, 2W + 1]
+    return upfirdn2d(wide, kernel, padding=(before, after, before, after), gain=4.0)
+
+
+def bias_act(
+    x: Tensor,
+    bias: Tensor | None = None,
+    activation: str = "linear",
+    gain: float = 1.0,
+    clamp: float | None = None,
+) -> Tensor:
+    """Add a bias per channel, apply leaky ReLU (slope 0.2, gain sqrt 2) or nothing, scale and clamp.
+
+    Args:
+        x: [N, C] or [N, C, H, W].
+        bias: [C], or None.
+        activation: "linear" or "lrelu".
+        gain: Further factor on the result.
+        clamp: Largest absolute value of the result, or None.
+    """
+    if bias is not None:
+        x = x + bias.reshape([1, -1] + [1] * (x.ndim - 2)).to(x.dtype)
+    if activation == "lrelu":
+        x = F.leaky_relu(x, LRELU_SLOPE)
+        gain = gain * SQRT_2
+    if gain != 1.0:
+        x = x * gain
+    return x if clamp is None else x.clamp(-clamp, clamp)
+
+
+def modulated_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    styles: Tensor,
+    kernel: Tensor | None = None,
+    up: int = 1,
+    demodulate: bool = True,
+) -> Tensor:
+    """Convolve with a weight that is scaled per sample and input channel.
+
+    The activations are scaled instead of the weights, which is the same sum: no weight per sample, no
+    grouped convolution.
+
+    Args:
+        x: [N, C_in, H, W].
+        weight: [C_out, C_in, k, k].
+        styles: [N, C_in].
+        kernel: FIR filter [f, f]; needed for up 2.
+        up: 1 or 2.
+        demodulate: Whether each output channel is scaled back to unit variance (equations 1 to 3).
+    """
+    y = x * styles[:, :, None, None]
+    if up == 2:
+        assert kernel is not None
+        y = conv2d_up(y, weight, kernel)
+    else:
+        y = F.conv2d(y, weight, padding=weight.shape[2] // 2)
+    if not demodulate:
+        return y
+    return y * demodulation(weight, styles)[:, :, None, None]
+
+
+def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
+    """Return the factors [N, C_out] that undo the modulation's change of variance (equation 3)."""
+    energy = weight.square().sum(dim=[2, 3])  # [C_out, C_in]
+    return (styles.square() @ energy.t() + 1e-8).rsqrt()
+
+
+def normalize_2nd_moment(x: Tensor, eps: float = 1e-8) -> Tensor:
+    """Scale every row of [N, C] to mean square 1."""
+    return x * (x.square().mean(dim=1, keepdim=True) + eps).rsqrt()
+
+
+def minibatch_stddev(x: Tensor, group_size: int | None, num_channels: int = 1) -> Tensor:
+    """Append `num_channels` maps with the standard deviation over groups of the batch.
+
+    Args:
+        x: [N, C, H, W]; N must be a multiple of the group size.
+        group_size: Samples in a group (at most N), or None for the whole batch.
+        num_channels: Number of statistics.
+
+    Source: Karras et al., "Progressive Growing of GANs" (2018), section 3.
+    """
+    n, channels, height, width = x.shape
+    group = n if group_size is None else min(group_size, n)
+    y = x.reshape(group, -1, num_channels, channels // num_channels, height, width)
+    y = (y - y.mean(dim=0)).square().mean(dim=0)
+    y = (y + 1e-8).sqrt().mean(dim=[2, 3, 4])  # [N / group, num_channels]
+    y = y.reshape(-1, num_channels, 1, 1).repeat(group, 1, height, width)
+    return torch.cat([x, y], dim=1)

@@ -1,0 +1,593 @@
+"""StyleGAN2: generator and discriminator, with the parameter names of the public checkpoints.
+
+Owns the two networks and their configuration (the constructor keywords are the config). Knows tensors
+only: no seeds, no files, no pictures.
+
+Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (2020), and "Training GANs
+with Limited Data" (2020).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from ehmfaces.models.ops import (
+    LRELU_SLOPE,
+    SQRT_2,
+    bias_act,
+    conv2d_resample,
+    conv2d_up,
+    demodulation,
+    downsample2d,
+    minibatch_stddev,
+    modulated_conv2d,
+    normalize_2nd_moment,
+    setup_filter,
+    upsample2d,
+)
+
+DEFAULT_TAPS = (1, 3, 3, 1)
+
+
+def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
+    """Return the width of the layers at a resolution."""
+    return min(channel_base // resolution, channel_max)
+
+
+def block_resolutions(img_resolution: int) -> list[int]:
+    """Return [4, 8, ..., img_resolution].
+
+    Raises:
+        ValueError: The resolution is no power of two from 4 on.
+    """
+    if img_resolution < 4 or img_resolution & (img_resolution - 1):
+        raise ValueError(f"img_resolution {img_resolution} is not a power of two from 4 on.")
+    return [2**exponent for exponent in range(2, int(math.log2(img_resolution)) + 1)]
+
+
+class FullyConnectedLayer(nn.Module):
+    """Linear layer with equalised learning rate."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        activation: str = "linear",
+        lr_multiplier: float = 1.0,
+        bias_init: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full([out_features], float(bias_init)))
+        self.weight_gain = lr_multiplier / math.sqrt(in_features)
+        self.bias_gain = lr_multiplier
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in_features] to [N, out_features]."""
+        x = F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+        return bias_act(x, None, self.activation)
+
+
+class Conv2dLayer(nn.Module):
+    """Convolution with equalised learning rate, optional resampling and activation."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        bias: bool = True,
+        activation: str = "linear",
+        up: int = 1,
+        down: int = 1,
+        resample_filter: Sequence[float] = DEFAULT_TAPS,
+        conv_clamp: float | None = None,
+        trainable: bool = True,
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.up = up
+        self.down = down
+        self.conv_clamp = conv_clamp
+        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
+        weight = torch.randn(out_channels, in_channels, kernel_size, kernel_size)
+        self.register_buffer("resample_filter", setup_filter(resample_filter))
+        self._set("weight", weight, trainable)
+        if bias:
+            self._set("bias", torch.zeros(out_channels), trainable)
+        else:
+            self.bias = None
+
+    def _set(self, name: str, value: Tensor, trainable: bool) -> None:
+        if trainable:
+            self.register_parameter(name, nn.Parameter(value))
+        else:
+            self.register_buffer(name, value)
+
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        """[N, in_channels, H, W] to [N, out_channels, H', W']."""
+        y = conv2d_resample(
+            x, self.weight * self.weight_gain, self.resample_filter, up=self.up, down=self.down
+        )
+        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
+        return bias_act(y, self.bias, self.activation, gain, clamp)
+
+
+class MappingNetwork(nn.Module):
+    """z and c to w; also embeds the label for the discriminator (z_dim 0)."""
+
+    def __init__(
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        num_ws: int | None,
+        num_layers: int = 8,
+        embed_features: int | None = None,
+        layer_features: int | None = None,
+        activation: str = "lrelu",
+        lr_multiplier: float = 0.01,
+        w_avg_beta: float | None = 0.995,
+    ) -> None:
+        super().__init__()
+        self.z_dim, self.c_dim, self.w_dim, self.num_ws = z_dim, c_dim, w_dim, num_ws
+        self.num_layers, self.w_avg_beta = num_layers, w_avg_beta
+        embed_features = (w_dim if embed_features is None else embed_features) if c_dim > 0 else 0
+        layer_features = w_dim if layer_features is None else layer_features
+        sizes = [z_dim + embed_features] + [layer_features] * (num_layers - 1) + [w_dim]
+        if c_dim > 0:
+            self.embed = FullyConnectedLayer(c_dim, embed_features)
+        for index in range(num_layers):
+            layer = FullyConnectedLayer(sizes[index], sizes[index + 1], activation, lr_multiplier)
+            setattr(self, f"fc{index}", layer)
+        if num_ws is not None and w_avg_beta is not None:
+            self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    def forward(
+        self,
+        z: Tensor | None,
+        c: Tensor | None = None,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+        update_emas: bool = False,
+    ) -> Tensor:
+        """Return ws [N, num_ws, w_dim], or w [N, w_dim] when `num_ws` is None.
+
+        Args:
+            z: [N, z_dim], or None for a network without z.
+            c: [N, c_dim], or None for a network without labels.
+            truncation_psi: 1 = off, 0 = the average face.
+            truncation_cutoff: Number of leading layers that are truncated; None = all.
+            update_emas: Whether this batch moves `w_avg`.
+        """
+        parts = []
+        if self.z_dim > 0:
+            assert z is not None
+            parts.append(normalize_2nd_moment(z.float()))
+        if self.c_dim > 0:
+            assert c is not None
+            parts.append(normalize_2nd_moment(self.embed(c.float())))
+        w = torch.cat(parts, dim=1)
+        for index in range(self.num_layers):
+            w = getattr(self, f"fc{index}")(w)
+        if update_emas and self.w_avg_beta is not None:
+            self.w_avg.copy_(w.detach().mean(dim=0).lerp(self.w_avg, self.w_avg_beta))
+        if self.num_ws is None:
+            return w
+        ws = w[:, None].repeat(1, self.num_ws, 1)  # [N, num_ws, w_dim]
+        return truncate(ws, self.w_avg, truncation_psi, truncation_cutoff) if truncation_psi != 1 else ws
+
+
+def truncate(ws: Tensor, w_avg: Tensor, truncation_psi: float, truncation_cutoff: int | None) -> Tensor:
+    """Pull the leading layers of ws [N, num_ws, w_dim] towards w_avg [w_dim]."""
+    near = w_avg.lerp(ws, truncation_psi)
+    if truncation_cutoff is None:
+        return near
+    return torch.cat([near[:, :truncation_cutoff], ws[:, truncation_cutoff:]], dim=1)
+
+
+class SynthesisLayer(nn.Module):
+    """Modulated 3x3 convolution, noise, bias and leaky ReLU."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        resolution: int,
+        up: int = 1,
+        use_noise: bool = True,
+        resample_filter: Sequence[float] = DEFAULT_TAPS,
+        conv_clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.resolution, self.up, self.use_noise, self.conv_clamp = resolution, up, use_noise, conv_clamp
+        self.register_buffer("resample_filter", setup_filter(resample_filter))
+        self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
+        if use_noise:
+            self.register_buffer("noise_const", torch.randn(resolution, resolution))
+            self.noise_strength = nn.Parameter(torch.zeros([]))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: Tensor, w: Tensor, noise_mode: str = "random", gain: float = 1.0) -> Tensor:
+        """[N, in_channels, H, W] and w [N, w_dim] to [N, out_channels, H * up, W * up]."""
+        styles = self.affine(w)
+        noise = self._noise(x, noise_mode)
+        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
+        if torch.is_grad_enabled():
+            y = modulated_conv2d(x, self.weight, styles, self.resample_filter, self.up)
+            y = y if noise is None else y + noise
+            return bias_act(y, self.bias, "lrelu", gain, clamp)
+        return self._forward_in_place(x, styles, noise, gain * SQRT_2, clamp)
+
+    def _noise(self, x: Tensor, noise_mode: str) -> Tensor | None:
+        if not self.use_noise or noise_mode == "none":
+            return None
+        if noise_mode == "const":
+            return self.noise_const * self.noise_strength
+        size = [x.shape[0], 1, self.resolution, self.resolution]
+        return torch.randn(size, device=x.device, dtype=x.dtype) * self.noise_strength
+
+    def _forward_in_place(
+        self, x: Tensor, styles: Tensor, noise: Tensor | None, gain: float, clamp: float | None
+    ) -> Tensor:
+        """The same sum with the gain pulled inside (leaky ReLU is positively homogeneous), in place."""
+        y = x * styles[:, :, None, None]
+        if self.up == 2:
+            y = conv2d_up(y, self.weight, self.resample_filter)
+        else:
+            y = F.conv2d(y, self.weight, padding=1)
+        y.mul_((demodulation(self.weight, styles) * gain)[:, :, None, None])
+        shift = (self.bias * gain)[None, :, None, None]
+        y.add_(shift if noise is None else shift + noise * gain)
+        F.leaky_relu_(y, LRELU_SLOPE)
+        return y if clamp is None else y.clamp_(-clamp, clamp)
+
+
+class ToRGBLayer(nn.Module):
+    """Modulated 1x1 convolution to the picture's channels, without demodulation."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, w_dim: int, conv_clamp: float | None = None
+    ) -> None:
+        super().__init__()
+        self.conv_clamp = conv_clamp
+        self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.weight_gain = 1 / math.sqrt(in_channels)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """[N, in_channels, H, W] and w [N, w_dim] to [N, out_channels, H, W]."""
+        styles = self.affine(w) * self.weight_gain
+        y = modulated_conv2d(x, self.weight, styles, demodulate=False)
+        return bias_act(y, self.bias, clamp=self.conv_clamp)
+
+
+class SynthesisBlock(nn.Module):
+    """All layers at one resolution."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        resolution: int,
+        img_channels: int,
+        is_last: bool,
+        architecture: str = "skip",
+        resample_filter: Sequence[float] = DEFAULT_TAPS,
+        conv_clamp: float | None = None,
+        use_noise: bool = True,
+    ) -> None:
+        super().__init__()
+        self.architecture, self.in_channels = architecture, in_channels
+        self.num_conv = 1 if in_channels == 0 else 2
+        self.num_torgb = 1 if is_last or architecture == "skip" else 0
+        self.register_buffer("resample_filter", setup_filter(resample_filter))
+        shared: dict[str, Any] = {
+            "resample_filter": resample_filter,
+            "conv_clamp": conv_clamp,
+            "use_noise": use_noise,
+        }
+        if in_channels == 0:
+            self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
+        else:
+            self.conv0 = SynthesisLayer(in_channels, out_channels, w_dim, resolution, up=2, **shared)
+        self.conv1 = SynthesisLayer(out_channels, out_channels, w_dim, resolution, **shared)
+        if self.num_torgb:
+            self.torgb = ToRGBLayer(out_channels, img_channels, w_dim, conv_clamp)
+        if in_channels != 0 and architecture == "resnet":
+            self.skip = Conv2dLayer(
+                in_channels, out_channels, 1, bias=False, up=2, resample_filter=resample_filter
+            )
+
+    def forward(
+        self, x: Tensor | None, img: Tensor | None, ws: Tensor, noise_mode: str = "random"
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return features and picture at this resolution.
+
+        Args:
+            x: Features of the block below, or None in the first block.
+            img: Picture so far [N, img_channels, H / 2, W / 2], or None.
+            ws: [N, num_conv + num_torgb, w_dim].
+            noise_mode: "const", "random" or "none".
+        """
+        layer_ws = iter(ws.unbind(dim=1))
+        x = self._features(x, layer_ws, ws.shape[0], noise_mode)
+        if img is not None:
+            img = upsample2d(img, self.resample_filter)
+        if self.num_torgb:
+            rgb = self.torgb(x, next(layer_ws))
+            img = rgb if img is None else img + rgb
+        return x, img
+
+    def _features(self, x: Tensor | None, layer_ws: Any, count: int, noise_mode: str) -> Tensor:
+        if x is None:
+            start = self.const[None].expand(count, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+            return self.conv1(start, next(layer_ws), noise_mode)
+        if self.architecture != "resnet":
+            return self.conv1(self.conv0(x, next(layer_ws), noise_mode), next(layer_ws), noise_mode)
+        y = self.skip(x, gain=math.sqrt(0.5))
+        x = self.conv0(x, next(layer_ws), noise_mode)
+        return y + self.conv1(x, next(layer_ws), noise_mode, gain=math.sqrt(0.5))
+
+
+class SynthesisNetwork(nn.Module):
+    """ws to a picture."""
+
+    def __init__(
+        self,
+        w_dim: int,
+        img_resolution: int,
+        img_channels: int,
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        **block_kwargs: Any,
+    ) -> None:
+        super().__init__()
+        self.block_resolutions = block_resolutions(img_resolution)
+        self.num_ws = 0
+        for resolution in self.block_resolutions:
+            below = channels_at(resolution // 2, channel_base, channel_max) if resolution > 4 else 0
+            here = channels_at(resolution, channel_base, channel_max)
+            is_last = resolution == img_resolution
+            block = SynthesisBlock(below, here, w_dim, resolution, img_channels, is_last, **block_kwargs)
+            self.num_ws += block.num_conv + (block.num_torgb if is_last else 0)
+            setattr(self, f"b{resolution}", block)
+
+    def forward(self, ws: Tensor, noise_mode: str = "random") -> Tensor:
+        """ws [N, num_ws, w_dim] to img [N, img_channels, H, W], about [-1, 1]."""
+        x = img = None
+        index = 0
+        for resolution in self.block_resolutions:
+            block = getattr(self, f"b{resolution}")
+            block_ws = ws[:, index : index + block.num_conv + block.num_torgb]
+            x, img = block(x, img, block_ws, noise_mode)
+            index += block.num_conv
+        assert img is not None
+        return img
+
+
+# Options of the public constructors that have no meaning on this path: precision is chosen by casting.
+_PRECISION_OPTIONS = ("num_fp16_res", "use_fp16", "fp16_channels_last", "fused_modconv_default")
+
+
+def _known_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (options or {}).items() if key not in _PRECISION_OPTIONS}
+
+
+class StyleGAN2Generator(ModelMixin, ConfigMixin):
+    """Generator: z and c to a picture [N, img_channels, img_resolution, img_resolution], about [-1, 1].
+
+    `mapping_kwargs` and `synthesis_kwargs` take the keywords of the public checkpoints (num_layers,
+    embed_features, layer_features, activation, lr_multiplier, w_avg_beta; channel_base, channel_max,
+    architecture, resample_filter, conv_clamp, use_noise). Precision keywords are accepted and unused.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        z_dim: int = 512,
+        c_dim: int = 0,
+        w_dim: int = 512,
+        img_resolution: int = 256,
+        img_channels: int = 3,
+        mapping_kwargs: Mapping[str, Any] | None = None,
+        synthesis_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Build the network with random weights."""
+        super().__init__()
+        self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, w_dim
+        self.img_resolution, self.img_channels = img_resolution, img_channels
+        self.synthesis = SynthesisNetwork(
+            w_dim, img_resolution, img_channels, **_known_options(synthesis_kwargs)
+        )
+        self.num_ws = self.synthesis.num_ws
+        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **_known_options(mapping_kwargs))
+        self.to(memory_format=torch.channels_last)
+
+    def forward(
+        self,
+        z: Tensor,
+        c: Tensor | None = None,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+        noise_mode: str = "const",
+    ) -> Tensor:
+        """Return img [N, img_channels, H, W] for z [N, z_dim] and c [N, c_dim]."""
+        ws = self.mapping(z, c, truncation_psi, truncation_cutoff)
+        return self.synthesis(ws, noise_mode)
+
+
+class DiscriminatorBlock(nn.Module):
+    """All layers at one resolution, then half the size."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        tmp_channels: int,
+        out_channels: int,
+        img_channels: int,
+        architecture: str = "resnet",
+        activation: str = "lrelu",
+        resample_filter: Sequence[float] = DEFAULT_TAPS,
+        conv_clamp: float | None = None,
+        trainable: Sequence[bool] = (True, True, True, True),
+    ) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.register_buffer("resample_filter", setup_filter(resample_filter))
+        shared: dict[str, Any] = {"resample_filter": resample_filter}
+        active: dict[str, Any] = {"activation": activation, "conv_clamp": conv_clamp}
+        flags = iter(trainable)
+        if in_channels == 0 or architecture == "skip":
+            self.fromrgb: Conv2dLayer | None = Conv2dLayer(
+                img_channels, tmp_channels, 1, trainable=next(flags), **active, **shared
+            )
+        else:
+            self.fromrgb = None
+        self.conv0 = Conv2dLayer(tmp_channels, tmp_channels, 3, trainable=next(flags), **active, **shared)
+        self.conv1 = Conv2dLayer(
+            tmp_channels, out_channels, 3, down=2, trainable=next(flags), **active, **shared
+        )
+        if architecture == "resnet":
+            self.skip = Conv2dLayer(
+                tmp_channels, out_channels, 1, bias=False, down=2, trainable=next(flags), **shared
+            )
+
+    @staticmethod
+    def layer_count(in_channels: int, architecture: str) -> int:
+        """Return how many layers a block has, for freezing them one by one."""
+        return 2 + (in_channels == 0 or architecture == "skip") + (architecture == "resnet")
+
+    def forward(self, x: Tensor | None, img: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Features and picture at this resolution to both at half of it."""
+        if self.fromrgb is not None:
+            assert img is not None
+            rgb = self.fromrgb(img)
+            x = rgb if x is None else x + rgb
+            img = downsample2d(img, self.resample_filter) if self.architecture == "skip" else None
+        assert x is not None
+        if self.architecture != "resnet":
+            return self.conv1(self.conv0(x)), img
+        y = self.skip(x, gain=math.sqrt(0.5))
+        return y + self.conv1(self.conv0(x), gain=math.sqrt(0.5)), img
+
+
+class DiscriminatorEpilogue(nn.Module):
+    """Minibatch statistics and the final logits at 4x4."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        cmap_dim: int,
+        resolution: int,
+        img_channels: int,
+        architecture: str = "resnet",
+        mbstd_group_size: int | None = 4,
+        mbstd_num_channels: int = 1,
+        activation: str = "lrelu",
+        conv_clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.cmap_dim = cmap_dim
+        self.mbstd_group_size, self.mbstd_num_channels = mbstd_group_size, mbstd_num_channels
+        self.fromrgb = (
+            Conv2dLayer(img_channels, in_channels, 1, activation=activation)
+            if architecture == "skip"
+            else None
+        )
+        self.conv = Conv2dLayer(
+            in_channels + mbstd_num_channels, in_channels, 3, activation=activation, conv_clamp=conv_clamp
+        )
+        self.fc = FullyConnectedLayer(in_channels * resolution**2, in_channels, activation)
+        self.out = FullyConnectedLayer(in_channels, cmap_dim or 1)
+
+    def forward(self, x: Tensor, img: Tensor | None, cmap: Tensor | None) -> Tensor:
+        """Features [N, C, 4, 4] to logits [N, 1]."""
+        if self.fromrgb is not None:
+            x = x + self.fromrgb(img)
+        if self.mbstd_num_channels > 0:
+            x = minibatch_stddev(x, self.mbstd_group_size, self.mbstd_num_channels)
+        x = self.out(self.fc(self.conv(x).flatten(1)))
+        if cmap is None:
+            return x
+        # Projection of the label: Miyato & Koyama, "cGANs with Projection Discriminator" (2018).
+        return (x * cmap).sum(dim=1, keepdim=True) / math.sqrt(self.cmap_dim)
+
+
+class StyleGAN2Discriminator(ModelMixin, ConfigMixin):
+    """Discriminator: picture and label to a logit [N, 1]; higher = more real."""
+
+    @register_to_config
+    def __init__(
+        self,
+        c_dim: int = 0,
+        img_resolution: int = 256,
+        img_channels: int = 3,
+        architecture: str = "resnet",
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        num_fp16_res: int = 0,
+        conv_clamp: float | None = None,
+        cmap_dim: int | None = None,
+        block_kwargs: Mapping[str, Any] | None = None,
+        mapping_kwargs: Mapping[str, Any] | None = None,
+        epilogue_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Build the network with random weights."""
+        super().__init__()
+        self.c_dim, self.img_resolution, self.img_channels = c_dim, img_resolution, img_channels
+        self.block_resolutions = block_resolutions(img_resolution)[:0:-1]  # img_resolution ... 8
+        widths = {
+            res: channels_at(res, channel_base, channel_max) for res in (*self.block_resolutions, 4)
+        }
+        cmap_dim = 0 if c_dim == 0 else (widths[4] if cmap_dim is None else cmap_dim)
+        common: dict[str, Any] = {"architecture": architecture, "conv_clamp": conv_clamp}
+        self._build_blocks(widths, dict(_known_options(block_kwargs)), common)
+        if c_dim > 0:
+            self.mapping = MappingNetwork(
+                0, c_dim, cmap_dim, num_ws=None, w_avg_beta=None, **_known_options(mapping_kwargs)
+            )
+        self.b4 = DiscriminatorEpilogue(
+            widths[4], cmap_dim, 4, img_channels, **common, **dict(epilogue_kwargs or {})
+        )
+        self.to(memory_format=torch.channels_last)
+
+    def _build_blocks(self, widths: dict[int, int], options: dict[str, Any], common: dict[str, Any]) -> None:
+        freeze_layers = options.pop("freeze_layers", 0)
+        built = 0
+        for res in self.block_resolutions:
+            in_channels = widths[res] if res < self.img_resolution else 0
+            count = DiscriminatorBlock.layer_count(in_channels, common["architecture"])
+            trainable = [built + offset >= freeze_layers for offset in range(count)]
+            block = DiscriminatorBlock(
+                in_channels,
+                widths[res],
+                widths[res // 2],
+                self.img_channels,
+                trainable=trainable,
+                **common,
+                **options,
+            )
+            setattr(self, f"b{res}", block)
+            built += count
+
+    def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
+        """Return logits [N, 1] for img [N, img_channels, H, W] in [-1, 1] and c [N, c_dim]."""
+        x = None
+        rest: Tensor | None = img
+        for resolution in self.block_resolutions:
+            x, rest = getattr(self, f"b{resolution}")(x, rest)
+        cmap = self.mapping(None, c) if self.c_dim > 0 else None
+        assert x is not None
+        return self.b4(x, rest, cmap)
