@@ -1,0 +1,116 @@
+r"""The game's rules for the file name of a portrait.
+
+Owns `firstname_lastname_d_m_yyyy.png`, the letters that cannot stand in a file name and the longest
+name. Does not know rosters, clashes between people, folders or pictures.
+
+Kept: accents, spaces, hyphens, apostrophes, dots; NFC. Removed: the letters that Windows forbids
+(`<>:"/\|?*`), control and invisible characters, dots at the very beginning and repeated dots, so
+that a name is never a path. The game stores Latin-1 letters; others are kept and noted.
+
+What a name without a first name is called by the game was not tried: by the pattern it is
+`_lastname_d_m_yyyy`, and that is what is made.
+"""
+
+import datetime
+import re
+import unicodedata
+from dataclasses import dataclass
+
+EXTENSION = ".png"
+LONGEST_FILENAME = 150  # characters
+LONGEST_FILENAME_BYTES = 250  # UTF-8; common file systems allow 255
+_FORBIDDEN = frozenset('<>:"/\\|?*')
+_LOST_LETTERS = frozenset("?\ufffd")
+
+
+@dataclass(frozen=True)
+class PortraitFilename:
+    """The file name for a person.
+
+    Attributes:
+        name: With extension, without folder; empty when `trouble` says why there is none.
+        notes: Phrases for the report about letters that were removed or may not match.
+        trouble: A phrase why no file name is possible.
+    """
+
+    name: str = ""
+    notes: tuple[str, ...] = ()
+    trouble: str = ""
+
+
+def portrait_filename(
+    first_name: str, last_name: str, birth_date: datetime.date, *, zero_pad: bool = False
+) -> PortraitFilename:
+    """Return the game's file name for a person.
+
+    Args:
+        first_name: As in the roster; may be empty.
+        last_name: As in the roster; may be empty.
+        birth_date: Day and month are written without leading zeros.
+        zero_pad: Write them with leading zeros all the same.
+
+    Example:
+        >>> import datetime
+        >>> portrait_filename("T.J.", "O'Dunnelly", datetime.date(2006, 3, 7)).name
+        "T.J._O'Dunnelly_7_3_2006.png"
+    """
+    first, last = clean_name(first_name), clean_name(last_name)
+    if not any(char.isalnum() for char in first + last):
+        return PortraitFilename(trouble="the name has no letter that can stand in a file name")
+    day, month = (
+        (f"{birth_date.day:02}", f"{birth_date.month:02}") if zero_pad else (birth_date.day, birth_date.month)
+    )
+    name = f"{first}_{last}_{day}_{month}_{birth_date.year:04}{EXTENSION}"
+    if len(name) > LONGEST_FILENAME or len(name.encode("utf-8")) > LONGEST_FILENAME_BYTES:
+        return PortraitFilename(
+            trouble=f"the file name would have {len(name)} letters, and at most {LONGEST_FILENAME} are "
+            "possible; the game would not find a shortened one"
+        )
+    return PortraitFilename(name, _notes(first_name, last_name, first, last))
+
+
+def clean_name(name: str) -> str:
+    """Return a name as it stands in a file name.
+
+    Example:
+        >>> clean_name("Aleksandr/Sasha"), clean_name(" ..Ann  Mary ")
+        ('AleksandrSasha', 'Ann Mary')
+    """
+    composed = unicodedata.normalize("NFC", name)
+    spaced = " ".join(composed.split())
+    kept = "".join(char for char in spaced if char not in _FORBIDDEN and _is_visible(char))
+    single_dots = re.sub(r"\.{2,}", ".", unicodedata.normalize("NFC", kept))
+    return " ".join(single_dots.lstrip(". ").split())
+
+
+def clash_key(path: str) -> str:
+    """Return what is equal for two paths that are one file on Windows."""
+    return unicodedata.normalize("NFC", path.lower())
+
+
+def _is_visible(char: str) -> bool:
+    category = unicodedata.category(char)
+    return category[0] != "C" and category not in ("Zl", "Zp") and char != "\ufffd"
+
+
+def _notes(first_name: str, last_name: str, first: str, last: str) -> tuple[str, ...]:
+    notes = []
+    whole = unicodedata.normalize("NFC", f"{first_name} {last_name}")
+    if _LOST_LETTERS & set(whole):
+        notes.append(
+            "letters of the name were lost when the roster was saved; the game may look for another file name"
+        )
+    elif " ".join(whole.split()) != f"{first} {last}".strip():
+        notes.append(
+            "letters that cannot stand in a file name were removed; the game may look for another one"
+        )
+    foreign = sorted({char for char in first + last if char > "\u00ff"})
+    if foreign:
+        letters = "".join(foreign[:10])
+        notes.append(
+            f"the game stores only Latin-1 letters; {letters} may stand as other letters in its name"
+        )
+    if not first or not last:
+        which = "first" if not first else "last"
+        notes.append(f"there is no {which} name; how the game names such a file is not known for certain")
+    return tuple(notes)
