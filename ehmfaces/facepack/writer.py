@@ -272,10 +272,10 @@ class _PackFile:
 
 def _open_part(target: Path) -> tuple[Path, BinaryIO]:
     """Open the temporary file beside the target."""
-    if target.is_dir() or not target.name:
-        raise FacepackError(f'"{target}" is a folder. Give the name of a ZIP file.')
-    part = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
     try:
+        if target.is_dir() or not target.name:
+            raise FacepackError(f'"{target}" is a folder. Give the name of a ZIP file.')
+        part = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
         target.parent.mkdir(parents=True, exist_ok=True)
         return part, cast(BinaryIO, part.open("xb", buffering=0))
     except (OSError, ValueError) as error:
