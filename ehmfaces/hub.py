@@ -17,7 +17,7 @@ from ehmfaces.pipeline import FacePipeline
 from ehmfaces.tensors import choose_device
 
 EMBEDDED_ID = "ehmfaces/embedded"
-EMBEDDED_DIR = Path(__file__).parent / "weights" / "generator"
+EMBEDDED_DIR = Path(__file__).parent / "weights" / "faces"
 GENERATOR_CLASSES: dict[str, type[Any]] = {"StyleGAN2Generator": StyleGAN2Generator}
 _PATTERNS = ("*.json", "*.safetensors")
 
@@ -113,3 +113,20 @@ def _download(name: str) -> Path:
         raise ModelError(
             f'The model "{name}" is not in the cache and the Hub cannot be reached. Go online once, or give a folder.'
         ) from error
+
+
+def save_pipeline(pipeline: FacePipeline, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write a pipeline as model_index.json and a generator folder that `load_folder` reads.
+
+    Args:
+        pipeline: What to write; it is left as it is.
+        folder: Target; made when it is missing.
+        dtype: Number format of the weights on disk.
+    """
+    config = {key: value for key, value in pipeline.generator.config.items() if not key.startswith("_")}
+    generator = type(pipeline.generator)(**config)
+    generator.load_state_dict(pipeline.generator.state_dict())
+    torch.nn.Module.to(generator, dtype)
+    FacePipeline(generator, pipeline.model_id, pipeline.background_color).save_pretrained(folder)
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o644)

@@ -20,8 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ehmfaces.errors import ModelError
 from ehmfaces.metrics.features import LiteFeatures, normalize_channels
-from ehmfaces.models.stylegan2 import StyleGAN2Generator
+from ehmfaces.models.ops import LRELU_SLOPE, SQRT_2
+from ehmfaces.models.stylegan2 import StyleGAN2Generator, SynthesisLayer, ToRGBLayer
 from ehmfaces.training.checkpoint import load_checkpoint, save_checkpoint
 
 CHECKPOINT = "warm-start.safetensors"
@@ -37,17 +39,17 @@ class WarmStartConfig:
     """
 
     stages: tuple[tuple[int, float], ...] = ((32, 30.0), (64, 30.0), (128, 60.0))
-    batch_size: int = 16
-    network_lr: float = 0.002
-    w_lr: float = 0.02
-    feature_weight: float = 0.15
+    batch_size: int = 8
+    network_lr: float = 0.015
+    w_lr: float = 0.01
+    feature_weight: float = 0.06
     w_weight: float = 1e-4
-    ema_kimg: float = 2.0
+    ema_kimg: float = 0.5
     sample_spread: float = 0.8
     seed: int = 0
 
 
-def whitened_codes(images: Tensor, dim: int, power: float = 0.7) -> Tensor:
+def whitened_codes(images: Tensor, dim: int, power: float = 0.4) -> Tensor:
     """Return starting ws [N, dim]: principal components of the small pictures, partly whitened.
 
     Args:
@@ -181,10 +183,9 @@ class WarmStart:
         return 1000 * sum(kimg for _, kimg in self.config.stages[: self.stage + 1])
 
     def learning_rate_factor(self) -> float:
-        """Return the factor on both rates: flat, then a cosine over the last third of the plan."""
+        """Return the factor on both rates: a cosine over the plan, down to a fiftieth."""
         total = 1000 * sum(kimg for _, kimg in self.config.stages)
-        rest = min(1.0, max(0.0, (self.cur_nimg / total - 2 / 3) * 3))
-        return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * rest))
+        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, self.cur_nimg / total)))
 
     def step(self, rng: np.random.Generator) -> float:
         """Show one batch; return the reconstruction loss."""
@@ -275,3 +276,57 @@ def run_warm_start(
             state.save()
             Image.fromarray(sample_sheet(state)).save(outdir / "samples.png")
             saved, recent = time.time(), []
+
+
+def load_warm_start(folder: Path) -> tuple[StyleGAN2Generator, Tensor]:
+    """Return the generator of the last stage and the ws [2 N, w_dim] of portraits and mirror images."""
+    header = json.loads((folder / "warm-start.json").read_text())
+    size = header["config"]["stages"][header["stage"]][0]
+    generator = StyleGAN2Generator(**{**header["network"], "img_resolution": size})
+    table = nn.Embedding(header["w_count"], header["network"]["w_dim"])
+    load_checkpoint(folder / CHECKPOINT, {"G_ema": generator, "table": table}, {})
+    return generator, table.weight.detach()
+
+
+@torch.no_grad()
+def set_mapping(generator: StyleGAN2Generator, ws: Tensor, spread: float, room: float = 2.0) -> Tensor:
+    """Set a generator's mapping network, in closed form, to z -> mean + spread * factor^T z of the ws.
+
+    Leaky ReLU of z and of -z, subtracted, is linear in z, so each hidden layer can pass z on exactly. The
+    last layer's leaky ReLU would squash negative entries: the whole w space is shifted up by `room`
+    standard deviations, and the shift is taken out again in the biases of the style layers.
+
+    Args:
+        generator: Changed in place: mapping network, `w_avg` and style biases.
+        ws: [N, w_dim].
+        spread: Share of the ws' standard deviation.
+        room: Entries below `room` standard deviations are squashed.
+
+    Returns:
+        The ws in the shifted space, [N, w_dim].
+
+    Raises:
+        ModelError: The mapping network is too narrow to pass z on.
+    """
+    mapping, z_dim = generator.mapping, generator.z_dim
+    mean, factor = fit_gaussian(ws, z_dim)
+    shift = room * spread * ws.std(dim=0) - mean
+    lift = torch.cat([torch.eye(z_dim), -torch.eye(z_dim)])  # z -> [z, -z]
+    join = lift.t() / (SQRT_2 * (1 + LRELU_SLOPE))  # activations of [z, -z] -> z
+    for index in range(mapping.num_layers):
+        layer = getattr(mapping, f"fc{index}")
+        last = index == mapping.num_layers - 1
+        step = spread * factor.t() / SQRT_2 if last else lift
+        step = step if index == 0 else step @ join
+        if layer.weight.shape[0] < step.shape[0] or layer.weight.shape[1] < step.shape[1]:
+            raise ModelError(f"A warm start needs w_dim of at least {2 * z_dim} for z_dim {z_dim}.")
+        layer.weight.zero_()
+        layer.weight[: step.shape[0], : step.shape[1]] = step / layer.weight_gain
+        layer.bias.zero_()
+        if last:
+            layer.bias.copy_((mean + shift) / SQRT_2 / layer.bias_gain)
+    mapping.w_avg.copy_(mean + shift)
+    for layer in generator.synthesis.modules():
+        if isinstance(layer, SynthesisLayer | ToRGBLayer):
+            layer.affine.bias.sub_(layer.affine.weight @ shift * layer.affine.weight_gain)
+    return ws + shift

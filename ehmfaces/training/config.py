@@ -1,0 +1,117 @@
+"""Options of a GAN training run: frozen dataclasses and one table of presets.
+
+Owns names and defaults. Knows no loop. Names are those of the public trainers (`r1_gamma`, `ada_target`,
+`ema_kimg` ...); `*_kimg` counts thousands of real pictures shown to the discriminator.
+"""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from ehmfaces.errors import InputError
+from ehmfaces.training.warm_start import WarmStartConfig
+
+
+@dataclass(frozen=True)
+class GANConfig:
+    """One adversarial run at one resolution.
+
+    Network:
+        resolution: Pixels.
+        z_dim, w_dim, mapping_layers, channel_base, channel_max: The public constructor keywords.
+    Optimization:
+        total_kimg, batch_size, g_lr, d_lr: As named; learning rates are Adam's.
+        r1_gamma, D_reg_interval: Lazy R1; the weight at a real picture is r1_gamma / 2.
+        pl_weight, G_reg_interval: Lazy path length; 0 = off.
+        style_mixing_prob: Share of samples made from two zs.
+        ema_kimg, ema_rampup: Half life of the average weights, and its start-up factor (None = off).
+        d_only_kimg: The discriminator trains alone this long.
+        adversarial_ramp_kimg: The generator's adversarial weight rises from 0 to its full value.
+        adversarial_weight: Full weight of the adversarial loss.
+        reconstruction_weight: Weight of the auto-decoder's loss on owned portraits; 0 = off.
+    Augmentation:
+        ada_target: Sign of real logits that `augment_p` is steered to; None = no augmentation.
+        ada_interval: Batches between two changes; ada_kimg: Pictures for p to go from 0 to 1.
+        mirror: Whether mirror images count as data.
+    """
+
+    resolution: int = 128
+    z_dim: int = 128
+    w_dim: int = 256
+    mapping_layers: int = 4
+    channel_base: int = 4096
+    channel_max: int = 256
+    total_kimg: float = 1000.0
+    batch_size: int = 16
+    g_lr: float = 0.0025
+    d_lr: float = 0.0025
+    r1_gamma: float = 0.05
+    D_reg_interval: int = 16
+    pl_weight: float = 0.0
+    G_reg_interval: int = 4
+    style_mixing_prob: float = 0.9
+    ema_kimg: float = 20.0
+    ema_rampup: float | None = 0.05
+    d_only_kimg: float = 0.0
+    adversarial_ramp_kimg: float = 0.0
+    adversarial_weight: float = 1.0
+    reconstruction_weight: float = 0.0
+    ada_target: float | None = 0.6
+    ada_interval: int = 4
+    ada_kimg: float = 500.0
+    mirror: bool = True
+    kimg_per_tick: float = 1.0
+    ticks_per_snapshot: int = 1
+    seed: int = 0
+    warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """Constructor keywords of the generator."""
+        return {
+            "z_dim": self.z_dim,
+            "c_dim": 0,
+            "w_dim": self.w_dim,
+            "img_resolution": self.resolution,
+            "img_channels": 3,
+            "mapping_kwargs": {"num_layers": self.mapping_layers},
+            "synthesis_kwargs": {"channel_base": self.channel_base, "channel_max": self.channel_max},
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all options as plain values."""
+        return asdict(self)
+
+
+_SMALL = GANConfig(channel_base=2048, ema_kimg=5.0, ada_kimg=100.0)
+_AFTER_WARM_START = {
+    "d_only_kimg": 1.0,
+    "adversarial_ramp_kimg": 5.0,
+    "adversarial_weight": 0.05,
+    "reconstruction_weight": 1.0,
+}
+
+PRESETS: dict[str, GANConfig] = {
+    # name            resolution     channels             length          start
+    "tiny16":      GANConfig(resolution=16, z_dim=8, w_dim=8, mapping_layers=2, channel_base=64, channel_max=8,
+                             batch_size=4, total_kimg=0.04, kimg_per_tick=0.016,
+                             warm_start=WarmStartConfig(stages=((8, 0.02), (16, 0.02)), batch_size=4)),
+    "portrait32":  replace(_SMALL, resolution=32, total_kimg=200.0,
+                           warm_start=WarmStartConfig(stages=((32, 30.0),))),
+    "portrait64":  replace(_SMALL, resolution=64, total_kimg=200.0,
+                           warm_start=WarmStartConfig(stages=((32, 30.0), (64, 30.0)))),
+    "portrait128": replace(_SMALL, resolution=128, total_kimg=60.0, batch_size=8, **_AFTER_WARM_START),
+    "portrait128-gpu": GANConfig(resolution=128, channel_base=8192, batch_size=64, total_kimg=2500.0),
+    "portrait256-gpu": GANConfig(resolution=256, channel_base=8192, batch_size=64, total_kimg=2500.0,
+                                 r1_gamma=0.2, pl_weight=2.0),
+}  # fmt: skip
+
+
+def get_preset(name: str, **changes: Any) -> GANConfig:
+    """Return a preset with some options changed; None leaves an option alone.
+
+    Raises:
+        InputError: The preset is unknown.
+    """
+    if name not in PRESETS:
+        raise InputError(f'Unknown preset "{name}". Known: {", ".join(PRESETS)}.')
+    return replace(PRESETS[name], **{key: value for key, value in changes.items() if value is not None})

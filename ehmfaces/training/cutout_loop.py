@@ -1,0 +1,236 @@
+"""Training of the cut-out network on portraits whose alpha is known.
+
+Owns the pictures it is shown (portraits over the game's colour, plain colours, gradients and photo-like
+textures, held-out people never), the loop, its checkpoint and the evaluation. Does not know matting.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ehmfaces.cutout.deeplab_backend import CutoutConfig, CutoutNetwork, save_cutout_network
+from ehmfaces.errors import InputError
+from ehmfaces.training.checkpoint import load_checkpoint, save_checkpoint
+from ehmfaces.training.ema import update_ema
+
+CHECKPOINT = "cutout.safetensors"
+GAME_BACKGROUND = (31, 44, 56)
+HELD_OUT_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class CutoutTrainingConfig:
+    """Options of a run.
+
+    Attributes:
+        steps: Optimizer steps.
+        batch_size: Pictures per step.
+        lr: AdamW's highest rate; warmed up, then a cosine down to zero.
+        game_share: Share of the pictures on the game's colour.
+        ema_images: Half life of the average weights in pictures.
+        steps_per_save: Steps between two checkpoints.
+        seed: Of weights and pictures.
+    """
+
+    steps: int = 1600
+    batch_size: int = 12
+    lr: float = 0.004
+    game_share: float = 0.45
+    ema_images: float = 1200.0
+    steps_per_save: int = 50
+    seed: int = 0
+
+
+def is_held_out(name: str) -> bool:
+    """Whether a portrait's person is kept from training; decided by the hash of its name."""
+    return hashlib.sha256(name.encode()).digest()[0] < 256 * HELD_OUT_SHARE
+
+
+def read_portraits(folder: Path, size_px: int, held_out: bool) -> Tensor:
+    """Return the portraits with alpha in a folder as uint8 [N, 4, size_px, size_px], straight alpha.
+
+    Raises:
+        InputError: There are none.
+    """
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in {".webp", ".png"})
+    chosen = [path for path in paths if is_held_out(path.stem) == held_out]
+    if not chosen:
+        raise InputError(f'"{folder.name}" holds no portraits (.png or .webp with alpha) for this part.')
+    planes = []
+    for path in chosen:
+        with Image.open(path) as image:
+            bands = [band.resize((size_px, size_px), Image.Resampling.BOX) for band in image.convert("RGBA").split()]
+        planes.append(np.stack([np.asarray(band) for band in bands]))
+    return torch.from_numpy(np.stack(planes))
+
+
+def draw_batch(portraits: Tensor, config: CutoutTrainingConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return pictures float32 [N, 3, S, S] in [-1, 1] and their alpha [N, 1, S, S]."""
+    index = torch.randint(len(portraits), [config.batch_size], generator=rng)
+    moved = move_portraits(portraits[index].float() / 255, rng)
+    color, alpha = moved[:, :3], moved[:, 3:]
+    color = jitter_colors(color, rng)
+    backgrounds = [
+        draw_background(portraits, config.game_share, portraits.shape[2], rng) for _ in range(config.batch_size)
+    ]
+    img = color * alpha + torch.stack(backgrounds) * (1 - alpha)
+    return degrade(img, rng).clamp(0, 1) * 2 - 1, alpha
+
+
+def move_portraits(rgba: Tensor, rng: torch.Generator) -> Tensor:
+    """Mirror, scale, turn and shift [N, 4, S, S] a little; what comes in from outside has no alpha."""
+    count = len(rgba)
+    spread = torch.rand([count, 5], generator=rng) * 2 - 1
+    angle = spread[:, 0] * 0.15
+    scale = 1.0 + 0.2 * spread[:, 1]
+    flip = torch.where(spread[:, 2] < 0, -1.0, 1.0)
+    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+    top = torch.stack([cos * flip, -sin, spread[:, 3] * 0.15], 1)
+    bottom = torch.stack([sin * flip, cos, spread[:, 4] * 0.1], 1)
+    grid = F.affine_grid(torch.stack([top, bottom], 1), list(rgba.shape), align_corners=False)
+    moved = F.grid_sample(rgba, grid, padding_mode="border", align_corners=False)
+    inside = (grid[..., 0].abs() <= 1) & (grid[..., 1] >= -1)  # the body goes on below the frame
+    return torch.cat([moved[:, :3], moved[:, 3:] * inside[:, None]], 1)
+
+
+def jitter_colors(color: Tensor, rng: torch.Generator) -> Tensor:
+    """Change brightness, contrast and tint of [N, 3, S, S] in [0, 1]."""
+    spread = torch.rand([len(color), 5, 1, 1], generator=rng) * 2 - 1
+    gain = 1 + 0.25 * spread[:, :1] + 0.08 * spread[:, 1:4]
+    return ((color - 0.5) * gain + 0.5 + 0.1 * spread[:, 4:]).clamp(0, 1)
+
+
+def draw_background(portraits: Tensor, game_share: float, size_px: int, rng: torch.Generator) -> Tensor:
+    """Return one background [3, S, S] in [0, 1]: the game's, a colour, a gradient or a texture."""
+    kind = float(torch.rand([], generator=rng))
+    if kind < game_share:
+        game = torch.tensor(GAME_BACKGROUND).float()[:, None, None] / 255
+        return (game + 0.01 * torch.randn([3, 1, 1], generator=rng)).expand(3, size_px, size_px)
+    rest = (kind - game_share) / (1 - game_share)
+    if rest < 0.2:
+        return torch.rand([3, 1, 1], generator=rng).expand(3, size_px, size_px)
+    if rest < 0.35:
+        corners = torch.rand([1, 3, 2, 2], generator=rng)
+        return F.interpolate(corners, size=(size_px, size_px), mode="bilinear", align_corners=True)[0]
+    if rest < 0.65:
+        return draw_clouds(size_px, rng)
+    return draw_blurred_crop(portraits, size_px, rng)
+
+
+def draw_clouds(size_px: int, rng: torch.Generator) -> Tensor:
+    """Return 1/f noise with a random tint and contrast [3, S, S] in [0, 1], the spectrum of photographs."""
+    total = torch.rand([1, 3, 1, 1], generator=rng)
+    cells, contrast = 2, float(torch.rand([], generator=rng)) * 0.5 + 0.1
+    while cells <= size_px:
+        octave = torch.randn([1, 3, cells, cells], generator=rng) * 0.4
+        octave = octave + torch.randn([1, 1, cells, cells], generator=rng)
+        smooth = F.interpolate(octave, size=(size_px, size_px), mode="bilinear", align_corners=False)
+        total = total + contrast * smooth * (2 / cells) ** 0.8
+        cells *= 2
+    return total[0].clamp(0, 1)
+
+
+def draw_blurred_crop(portraits: Tensor, size_px: int, rng: torch.Generator) -> Tensor:
+    """Return an enlarged, blurred piece of another portrait's picture [3, S, S] in [0, 1]."""
+    which = int(torch.randint(len(portraits), [], generator=rng))
+    side = int(torch.randint(size_px // 6, size_px // 2, [], generator=rng))
+    x, y = torch.randint(size_px - side, [2], generator=rng).tolist()
+    crop = portraits[which : which + 1, :3, y : y + side, x : x + side].float() / 255
+    cells = int(torch.randint(6, 48, [], generator=rng))
+    small = F.interpolate(crop, size=(cells, cells), mode="bilinear", align_corners=False, antialias=True)
+    return F.interpolate(small, size=(size_px, size_px), mode="bicubic", align_corners=False)[0].clamp(0, 1)
+
+
+def degrade(img: Tensor, rng: torch.Generator) -> Tensor:
+    """Soften a third of the pictures [N, 3, S, S] as a small generator would, and add noise to some."""
+    size_px = img.shape[2]
+    out = img.clone()
+    for index in range(len(img)):
+        kind = float(torch.rand([], generator=rng))
+        if kind < 0.45:
+            low = int(torch.randint(size_px // 4, size_px, [], generator=rng))
+            small = F.interpolate(img[index : index + 1], size=(low, low), mode="bilinear", antialias=True)
+            out[index] = F.interpolate(small, size=(size_px, size_px), mode="bilinear")[0]
+        elif kind < 0.7:
+            out[index] += torch.randn(img.shape[1:], generator=rng) * 0.03 * kind
+    return out
+
+
+def cutout_loss(fine: Tensor, coarse: Tensor, alpha: Tensor) -> Tensor:
+    """Cross entropy, L1 and L1 of gradients on the fine logits, cross entropy on the coarse ones."""
+    prediction = torch.sigmoid(fine)
+    loss = F.binary_cross_entropy_with_logits(fine, alpha) + (prediction - alpha).abs().mean()
+    for dim in (2, 3):
+        loss = loss + (prediction.diff(dim=dim) - alpha.diff(dim=dim)).abs().mean()
+    small = F.adaptive_avg_pool2d(alpha, list(coarse.shape[2:]))
+    return loss + 0.3 * F.binary_cross_entropy_with_logits(coarse, small)
+
+
+def train_cutout(
+    faces_dir: Path,
+    outdir: Path,
+    config: CutoutTrainingConfig,
+    network_config: CutoutConfig | None = None,
+    report: Callable[[dict[str, float]], None] = lambda line: None,
+) -> CutoutNetwork:
+    """Train; the same call goes on from the checkpoint in `outdir`. Returns the average network.
+
+    Args:
+        faces_dir: Portraits with alpha.
+        outdir: Gets the checkpoint and, at each save, the network for use in `network/`.
+        config: Options.
+        network_config: Shape of the network.
+        report: Called with the figures at each save.
+    """
+    shape = network_config or CutoutConfig()
+    outdir.mkdir(parents=True, exist_ok=True)
+    (outdir / "options.json").write_text(json.dumps({**asdict(config), "network": asdict(shape)}))
+    torch.manual_seed(config.seed)
+    network, average = CutoutNetwork(shape), CutoutNetwork(shape).requires_grad_(False)
+    average.load_state_dict(network.state_dict())
+    optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=1e-4)
+    rng = torch.Generator().manual_seed(config.seed)
+    modules, optimizers = {"network": network, "average": average}, {"network": optimizer}
+    step = 0
+    if (outdir / CHECKPOINT).exists():
+        tensors, scalars = load_checkpoint(outdir / CHECKPOINT, modules, optimizers)
+        step = scalars["step"]
+        rng.set_state(tensors["rng"])
+    portraits = read_portraits(faces_dir, shape.input_size_px, held_out=False)
+    losses, started = [], time.monotonic()
+    while step < config.steps:
+        network.train()
+        img, alpha = draw_batch(portraits, config, rng)
+        fine, coarse = network(img.contiguous(memory_format=torch.channels_last))
+        loss = cutout_loss(fine, coarse, alpha)
+        optimizer.param_groups[0]["lr"] = learning_rate(config, step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        update_ema(average, network, config.batch_size, min(config.ema_images, step * config.batch_size * 0.1))
+        losses.append(float(loss.detach()))
+        if step % config.steps_per_save == 0 or step == config.steps:
+            save_checkpoint(outdir / CHECKPOINT, modules, optimizers, {"rng": rng.get_state()}, {"step": step})
+            save_cutout_network(average, outdir / "network")
+            report({"step": step, "loss": sum(losses) / len(losses), "sec": time.monotonic() - started})
+            losses = []
+    return average.eval()
+
+
+def learning_rate(config: CutoutTrainingConfig, step: int) -> float:
+    """Return the rate of a step: linear warm-up over 3 %, then a cosine to zero."""
+    warm = max(1, int(0.03 * config.steps))
+    if step < warm:
+        return config.lr * (step + 1) / warm
+    return float(config.lr * 0.5 * (1 + np.cos(np.pi * (step - warm) / max(1, config.steps - warm))))
