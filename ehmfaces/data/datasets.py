@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image as PILImage
-from PIL import UnidentifiedImageError
 from torch.utils.data import Dataset, Sampler
 
 from ehmfaces.errors import ImageError, InputError
@@ -199,9 +198,10 @@ def _read_npz(path: Path) -> tuple[Pixels, npt.NDArray[np.float32] | None]:
             key = next((name for name in PACKED_KEYS if name in archive), None)
             if key is None:
                 raise InputError(
-                    f'"{path}" holds {", ".join(archive) or "nothing"}. It must hold "rgb", uint8 [n, S, S, 3].'
+                    f'"{path}" holds {", ".join(archive) or "nothing"}. '
+                    'It must hold "rgb", uint8 [n, S, S, 3].'
                 )
-            return archive[key], archive["labels"] if "labels" in archive else None
+            return archive[key], archive.get("labels")
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f'"{path}" cannot be read as .npz ({error}). Make it anew.') from error
 
@@ -211,7 +211,7 @@ def _read_pictures(
 ) -> tuple[Pixels, npt.NDArray[np.float32] | None]:
     """Read all pictures of a folder or ZIP in the order of their names."""
     with _Source(path) as source:
-        names = sorted(name for name in source.names if name.lower().endswith(PICTURE_SUFFIXES))
+        names = sorted(name for name in source.names if _is_picture(name))
         if not names:
             raise InputError(f'There is no picture in "{path}". Allowed: {", ".join(PICTURE_SUFFIXES)}.')
         pictures = []
@@ -225,6 +225,11 @@ def _read_pictures(
                 )
         labels = _read_labels(source, names) if use_labels else None
     return np.stack(pictures), labels
+
+
+def _is_picture(name: str) -> bool:
+    is_hidden = PurePosixPath(name).name.startswith(".")  # such as macOS leaves in ZIP files
+    return name.lower().endswith(PICTURE_SUFFIXES) and not is_hidden
 
 
 class _Source:
@@ -257,10 +262,10 @@ class _Source:
 
 def _read_picture(file: IO[bytes], name: str, background: tuple[int, int, int]) -> Pixels:
     try:
-        with PILImage.open(file) as image:
-            has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-            image = image.convert("RGBA" if has_alpha else "RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        with PILImage.open(file) as opened:
+            has_alpha = opened.mode in ("RGBA", "LA", "PA") or "transparency" in opened.info
+            image = opened.convert("RGBA" if has_alpha else "RGB")
+    except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
         raise ImageError(f'The picture "{name}" cannot be read ({error}). Save it as PNG.') from error
     if image.width != image.height:
         raise ImageError(
@@ -284,7 +289,8 @@ def _read_labels(source: _Source, names: Sequence[str]) -> npt.NDArray[np.float3
     missing = [name for name in names if name not in known]
     if missing:
         raise InputError(
-            f'dataset.json has no label for "{missing[0]}" ({len(missing)} in all). Add them or leave labels out.'
+            f'dataset.json has no label for "{missing[0]}" ({len(missing)} in all). '
+            "Add them or leave labels out."
         )
     values = np.asarray([known[name] for name in names])
     if values.ndim == 1:
