@@ -1,0 +1,45 @@
+"""How the page looks: colours, type and the few rules that phones need.
+
+System and bundled fonts only, so that nothing is fetched from elsewhere.
+"""
+
+import gradio as gr
+
+CSS = """
+.gradio-container { max-width: 1120px !important; margin: 0 auto !important; }
+.ehm-head h1 { font-weight: 650; letter-spacing: -0.01em; margin-bottom: 0.1em; }
+.ehm-head p { color: var(--body-text-color-subdued); margin-top: 0; }
+.ehm-reading { overflow-wrap: anywhere; }
+.ehm-status progress { width: 100%; height: 0.9rem; accent-color: var(--color-accent); }
+.ehm-status p { margin: 0.2rem 0 0 0; }
+.ehm-faces .grid-wrap img, .ehm-faces .thumbnail-item img { background: #1f2c38; }
+.ehm-dice { min-width: 3rem !important; align-self: end; }
+@media (max-width: 640px) {
+  .gradio-container { padding: 0.6rem !important; }
+  .ehm-head h1 { font-size: 1.5rem; }
+  .ehm-faces .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)) !important; }
+}
+"""
+
+
+def build_theme() -> gr.themes.Base:
+    """Build the theme: slate grey, one quiet blue, plain system type."""
+    return gr.themes.Base(
+        primary_hue=gr.themes.colors.sky,
+        secondary_hue=gr.themes.colors.slate,
+        neutral_hue=gr.themes.colors.slate,
+        radius_size=gr.themes.sizes.radius_md,
+        font=["ui-sans-serif", "system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "Consolas", "monospace"],
+    ).set(
+        body_background_fill="*neutral_50",
+        body_background_fill_dark="*neutral_950",
+        block_border_width="1px",
+        block_shadow="none",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_text_color="white",
+        button_primary_text_color_dark="white",
+        slider_color="*primary_600",
+    )
