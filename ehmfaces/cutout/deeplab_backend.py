@@ -174,7 +174,7 @@ def fit_into_square(pixels: Pixels, size_px: int) -> tuple[Tensor, tuple[int, in
         float32 [1, 3, size_px, size_px] in [-1, 1], and the height and width that the picture takes
         in it, at the top left.
     """
-    img = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    img = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 127.5 - 1
     height, width = pixels.shape[:2]
     scale = size_px / max(height, width)
     inner = (max(1, round(height * scale)), max(1, round(width * scale)))
