@@ -4,7 +4,7 @@ import os
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from ehmfaces.ui.app import build_app, launch  # noqa: E402  the line above has to come first
+from ehmfaces.ui.app import build_app, launch
 
 demo = build_app()
 

@@ -44,7 +44,8 @@ class Client:
         except Exception as error:
             self._folder.cleanup()
             raise EHMFacesError(
-                f'The page "{url}" cannot be reached ({type(error).__name__}). Check the address, and that it runs.'
+                f"The page {url} cannot be reached ({type(error).__name__}). "
+                "Check the address, and that it runs."
             ) from error
 
     def generate(
@@ -156,14 +157,12 @@ class Client:
             EHMFacesError: The server cannot do it; its sentence says why.
         """
         with _sentences():
-            job = self._client.submit(
-                roster=_upload(roster), **settings, api_name=f"/{endpoints.FACEPACK}"
-            )
+            job = self._client.submit(roster=_upload(roster), **settings, api_name=f"/{endpoints.FACEPACK}")
             last: tuple[Any, ...] = ()
             for last in job:
                 if progress is not None:
                     progress(_without_tags(str(last[0])))
-            last = job.result() if not last else last
+            last = last or job.result()
         if not last or not last[2]:
             raise EHMFacesError("The server sent no pack. Try again, or look at its log.")
         return _store(last[2], Path(out))

@@ -39,7 +39,12 @@ def upload(folder: Path, repo_id: str, hardware: str | None, *, private: bool) -
 
     api = HfApi()
     api.create_repo(
-        repo_id, repo_type="space", space_sdk="gradio", space_hardware=hardware, private=private, exist_ok=True
+        repo_id,
+        repo_type="space",
+        space_sdk="gradio",
+        space_hardware=hardware,
+        private=private,
+        exist_ok=True,
     )
     message = f"Deploy {_revision()}"
     api.upload_folder(
@@ -60,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Put the app onto a Space of the Hugging Face Hub.")
     parser.add_argument("repo_id", nargs="?", help="owner/name of the Space")
     parser.add_argument("--dry-run", action="store_true", help="list the files and stop")
-    parser.add_argument("--hardware", help="like cpu-basic, zero-a10g, t4-small; default: as the Space has it")
+    parser.add_argument("--hardware", help="like cpu-basic, zero-a10g or t4-small")
     parser.add_argument("--private", action="store_true", help="create it as a private Space")
     options = parser.parse_args(arguments)
     if options.dry_run:

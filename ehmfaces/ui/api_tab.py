@@ -7,7 +7,7 @@ import gradio as gr
 
 from ehmfaces.ui.boundary import with_sentences
 
-_PYTHON = '''# pip install ehmfaces   (or: pip install gradio_client, then see below)
+_PYTHON = """# pip install ehmfaces   (or: pip install gradio_client, then see below)
 from ehmfaces.client import Client
 
 client = Client("{url}")
@@ -15,9 +15,9 @@ print(client.generate(seeds="1,2,5-7", out="faces"))
 print(client.mix(row_seeds="1,2,3", col_seeds="10,11", col_styles="coarse", out="grid.png"))
 print(client.cutout("photo.jpg", out="photo_cut.png"))
 print(client.facepack("players.csv", out="pack.zip", limit=20))
-'''
+"""
 
-_GRADIO_CLIENT = '''# pip install gradio_client
+_GRADIO_CLIENT = """# pip install gradio_client
 from gradio_client import Client, handle_file
 
 client = Client("{url}")
@@ -29,7 +29,7 @@ job = client.submit(roster=handle_file("players.csv"), limit=20, api_name="/face
 for status, newest_faces, pack, report in job:
     print(status)
 print(pack, report)
-'''
+"""
 
 _CURL = """# 1. ask: the answer holds an event id
 EVENT=$(curl -s -X POST {url}/gradio_api/call/v2/generate \\

@@ -40,7 +40,7 @@ def make_cutout(session: Session) -> Callable[..., CutoutFiles]:
             raise ImageError("No picture was given. Choose a PNG, JPEG or WebP file with one person.")
         picture = _fit(open_image(Path(image)))
         network = session.cutout(backend)
-        person = session.compute(lambda: cut_out(picture.convert("RGB"), network))
+        person = session.compute(lambda: cut_out(picture, network))
         folder = session.new_folder()
         path = folder / "cutout.png"
         path.write_bytes(encode_png(person, {"Software": "ehmfaces"}))
@@ -77,12 +77,22 @@ def build_cutout_tab(session: Session) -> None:
             gr.Markdown("The built-in back-end knows heads with neck and shoulders, one person a picture.")
         with gr.Column(scale=3, min_width=300):
             result = gr.Image(
-                label="Cut-out", format="png", image_mode="RGBA", type="filepath", interactive=False,
-                buttons=["download", "fullscreen"], height=280,
+                label="Cut-out",
+                format="png",
+                image_mode="RGBA",
+                type="filepath",
+                interactive=False,
+                buttons=["download", "fullscreen"],
+                height=280,
             )
             previews = gr.Gallery(
-                label="On three backgrounds", columns=3, height="auto", object_fit="contain", format="png",
-                buttons=["fullscreen"], interactive=False,
+                label="On three backgrounds",
+                columns=3,
+                height="auto",
+                object_fit="contain",
+                format="png",
+                buttons=["fullscreen"],
+                interactive=False,
             )
     start.click(
         make_cutout(session),

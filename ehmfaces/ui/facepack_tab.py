@@ -96,14 +96,13 @@ def make_facepack(session: Session) -> Callable[..., Iterator[View]]:
             birth_date_column: Title of the column, or its position from 1.
             nation_column: Title of the column, or its position from 1.
             classification_column: Title or position of the column that tells players from staff.
+            request: Filled in by the server.
 
         Returns:
             A status in HTML, the newest faces, the ZIP and its report.csv; the files at the end only.
         """
         columns = (first_name_column, last_name_column, name_column, birth_date_column, nation_column)
-        corrections = Corrections.from_texts(
-            encoding, separator, date_order, *columns, classification_column
-        )
+        corrections = Corrections.from_texts(encoding, separator, date_order, *columns, classification_column)
         people = read_upload(roster, corrections, session.limits)
         renderer = session.renderer(portrait_format, background, truncation_psi, noise_mode, cutout)
         settings = FacepackSettings(
@@ -288,7 +287,7 @@ def build_facepack_tab(session: Session) -> None:
         with gr.Row():
             start = gr.Button("Make the facepack", variant="primary", min_width=160)
             cancel = gr.Button("Cancel and keep what is done", min_width=160)
-        status = gr.HTML(elem_classes="ehm-status")
+        status = gr.HTML(label="Status", show_label=False, elem_classes="ehm-status")
         with gr.Row():
             pack = gr.File(label="Facepack (ZIP)", interactive=False, min_width=200)
             report = gr.File(label="Report (CSV)", interactive=False, min_width=200)

@@ -8,7 +8,7 @@ from typing import get_args
 import gradio as gr
 
 from ehmfaces.cutout.base import BACKENDS
-from ehmfaces.portrait.formats import FORMATS
+from ehmfaces.portrait.formats import DEFAULT_FORMAT, FORMATS
 from ehmfaces.types import NoiseMode
 
 TRUNCATION_WORDS = (
@@ -38,14 +38,8 @@ def noise_field() -> gr.Radio:
 
 def format_field() -> gr.Dropdown:
     """Build the choice of the portrait format."""
-    choices = [(_format_label(name), name) for name in FORMATS]
-    return gr.Dropdown(choices, value="ehm", label="Format")
-
-
-def _format_label(name: str) -> str:
-    portrait_format = FORMATS[name]
-    size = f"{portrait_format.width_px} x {portrait_format.height_px}"
-    return f"{name} (as generated)" if name == "full" else f"{name} ({size})"
+    choices = [(portrait_format.title, name) for name, portrait_format in FORMATS.items()]
+    return gr.Dropdown(choices, value=DEFAULT_FORMAT, label="Format")  # type: ignore[arg-type]
 
 
 def background_field() -> gr.Dropdown:

@@ -28,7 +28,7 @@ def make_generate(session: Session) -> Callable[..., Faces]:
     @on_gpu
     def generate(
         seeds: str = "0",
-        count: int = 1,
+        count: int = 8,
         truncation_psi: float = 0.7,
         noise_mode: NoiseMode = "const",
         portrait_format: str = "ehm",
@@ -46,6 +46,7 @@ def make_generate(session: Session) -> Callable[..., Faces]:
             portrait_format: "ehm" (160x200), "ehm-157", "ehm-184", "ehm-200", "plain-256" or "full".
             background: "none" (transparent), "game" or a colour like "#1f2c38".
             cutout: "deeplab" or "rembg".
+            progress: Filled in by the server.
 
         Returns:
             PNG files with their settings inside, each with its seed as caption.

@@ -18,7 +18,7 @@ from ehmfaces.seeds import check_seed, parse_seeds
 from ehmfaces.types import Image, NoiseMode, Seed
 from ehmfaces.ui import fields
 from ehmfaces.ui.boundary import with_sentences
-from ehmfaces.ui.generate_tab import draw_seed
+from ehmfaces.ui.generate_tab import Faces, draw_seed
 from ehmfaces.ui.session import GPU_QUEUE, Session, on_gpu
 
 _GAP_PX = 2
@@ -36,7 +36,7 @@ def make_mix(session: Session) -> Callable[..., str]:
     @on_gpu
     def mix(
         row_seeds: str = "1,2,3",
-        col_seeds: str = "10,11",
+        col_seeds: str = "10,11,12,13",
         col_styles: str = "coarse",
         truncation_psi: float = 0.7,
         noise_mode: NoiseMode = "const",
@@ -50,6 +50,7 @@ def make_mix(session: Session) -> Callable[..., str]:
             col_styles: Layers taken from the column faces: "coarse", "middle", "fine" or like "0-3,6".
             truncation_psi: Variety from 0 (the average face) to 1.5; 0.7 is usual, 1 is off.
             noise_mode: Fine details: "const", "random" (drawn from the seed) or "none".
+            progress: Filled in by the server.
 
         Returns:
             One PNG file: the grid with the original faces at its top and left.
@@ -167,9 +168,6 @@ def make_blend(session: Session) -> Callable[..., Faces]:
     return blend
 
 
-Faces = list[tuple[str, str]]
-
-
 def build_mix_tab(session: Session) -> None:
     """Lay out the tab."""
     with gr.Tab("Mix", id="mix"):
@@ -196,7 +194,10 @@ def _build_grid_part(session: Session) -> None:
             start = gr.Button("Mix", variant="primary")
         with gr.Column(scale=3, min_width=300):
             grid = gr.Image(
-                label="Grid", format="png", type="filepath", interactive=False,
+                label="Grid",
+                format="png",
+                type="filepath",
+                interactive=False,
                 buttons=["download", "fullscreen"],
             )
     start.click(
@@ -224,8 +225,14 @@ def _build_blend_part(session: Session) -> None:
             start = gr.Button("Average", variant="primary")
         with gr.Column(scale=3, min_width=300):
             faces = gr.Gallery(
-                label="First, average, second", columns=3, height="auto", object_fit="contain", format="png",
-                buttons=["download", "fullscreen"], elem_classes="ehm-faces", interactive=False,
+                label="First, average, second",
+                columns=3,
+                height="auto",
+                object_fit="contain",
+                format="png",
+                buttons=["download", "fullscreen"],
+                elem_classes="ehm-faces",
+                interactive=False,
             )
     start.click(
         make_blend(session),

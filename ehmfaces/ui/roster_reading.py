@@ -41,7 +41,8 @@ class Corrections:
         cls, encoding: str | None, separator: str | None, date_order: str | None, *columns: str | None
     ) -> "Corrections":
         """Make corrections from the texts of the fields, columns in the order of COLUMN_FIELDS."""
-        chosen = [(name, str(text).strip()) for name, text in zip(COLUMN_FIELDS, columns, strict=True) if text]
+        pairs = zip(COLUMN_FIELDS, columns, strict=True)
+        chosen = [(name, str(text).strip()) for name, text in pairs if text]
         return cls((encoding or "").strip(), separator or "", (date_order or "").strip(), tuple(chosen))
 
     def column_map(self) -> dict[str, int | str]:
