@@ -18,9 +18,9 @@ from PIL import Image as PILImage
 from torch.utils.data import Dataset, Sampler
 
 from ehmfaces.errors import ImageError, InputError
+from ehmfaces.images import GAME_BACKGROUND
 from ehmfaces.types import Pixels
 
-GAME_BACKGROUND = (31, 44, 56)
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 PACKED_KEYS = ("rgb", "pixels")
 

@@ -29,6 +29,7 @@ from ehmfaces.data.blending import (
     resize_rgba,
 )
 from ehmfaces.errors import InputError
+from ehmfaces.images import GAME_BACKGROUND
 from ehmfaces.types import Pixels
 
 __all__ = [
@@ -46,7 +47,6 @@ __all__ = [
     "recombine_pair",
 ]
 
-GAME_BACKGROUND = (31, 44, 56)
 CHEEK_LIMIT_LAB = (11.0, 14.0, 14.0)
 BEARD_LIMIT_L = 14.0
 YAW_LIMIT = 0.15
