@@ -26,7 +26,7 @@ _HOMES = {
     "write_facepack": "ehmfaces.facepack.writer",
 }
 
-__all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604
+__all__ = [*sorted(_HOMES), "__version__"]
 
 
 def __getattr__(name: str) -> Any:

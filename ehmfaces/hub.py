@@ -36,10 +36,8 @@ def load_pipeline(model: str | None = None, device: str | None = None) -> FacePi
         InputError: The device cannot be used.
     """
     name = model or os.environ.get("EHMFACES_MODEL") or EMBEDDED_ID
-    if name == EMBEDDED_ID:
-        folder = EMBEDDED_DIR
-    else:
-        folder = Path(name) if Path(name).is_dir() else _download(name)
+    local = EMBEDDED_DIR if name == EMBEDDED_ID else Path(name)
+    folder = local if local.is_dir() else _download(name)
     return load_folder(folder, EMBEDDED_ID if folder == EMBEDDED_DIR else name).to(choose_device(device))
 
 
@@ -104,14 +102,18 @@ def _download(name: str) -> Path:
             f'"{name}" is no folder here and no Hub id. Give a folder, or an id like org/name@revision.'
         ) from error
     except GatedRepoError as error:
-        raise ModelError(f'"{name}" asks for consent: accept its terms on the Hub and set HF_TOKEN.') from error
+        raise ModelError(
+            f'"{name}" asks for consent: accept its terms on the Hub and set HF_TOKEN.'
+        ) from error
     except RevisionNotFoundError as error:
         raise ModelError(f'"{repo_id}" has no revision "{revision}". Leave it out for the newest.') from error
     except RepositoryNotFoundError as error:
-        raise ModelError(f'The Hub has no model "{repo_id}", or it is private: check the name or set HF_TOKEN.') from error
+        raise ModelError(
+            f'The Hub shows no model "{repo_id}": check the name, or set HF_TOKEN if it is private.'
+        ) from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise ModelError(
-            f'The model "{name}" is not in the cache and the Hub cannot be reached. Go online once, or give a folder.'
+            f'"{name}" is no folder, not in the cache, and the Hub cannot be reached. Go online, or give a folder.'
         ) from error
 
 

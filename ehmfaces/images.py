@@ -88,7 +88,9 @@ def parse_color(text: str) -> Color | None:
             raise ValueError
         value = int(digits, 16)
     except ValueError:
-        raise InputError(f'"{text[:40]}" is no background. Write none, game or a colour like #1f2c38.') from None
+        raise InputError(
+            f'"{text[:40]}" is no background. Write none, game or a colour like #1f2c38.'
+        ) from None
     return value >> 16, value >> 8 & 255, value & 255
 
 

@@ -73,13 +73,15 @@ class Provenance:
         text = _text_of(source).get(KEY)
         if not isinstance(text, str):
             raise ImageError(
-                "This picture holds no ehmfaces record. Only PNGs made here, unchanged by other programs, have one."
+                "This picture holds no ehmfaces record. Only PNGs made by ehmfaces, and unchanged, have one."
             )
         try:
             values = json.loads(text) if len(text) <= MAX_TEXT else None
             return cls._from_values(values)
         except (ValueError, TypeError, RecursionError) as error:
-            raise ImageError("The ehmfaces record in this picture is damaged. Make the portrait again.") from error
+            raise ImageError(
+                "The ehmfaces record in this picture is damaged. Make the portrait again."
+            ) from error
 
     @classmethod
     def _from_values(cls, values: Any) -> "Provenance":
@@ -91,13 +93,15 @@ class Provenance:
             "synthetic": (bool,),
         }
         known = {field.name for field in fields(cls)}
-        record = {key: value for key, value in values.items() if key in known} if isinstance(values, dict) else {}
+        record = (
+            {key: value for key, value in values.items() if key in known} if isinstance(values, dict) else {}
+        )
         if any(not isinstance(value, kinds.get(key, (str,))) for key, value in record.items()):
             raise TypeError("a field has the wrong type")
         return cls(**record)
 
 
-def _text_of(source: "str | Path | bytes | Image") -> Mapping[str, Any]:
+def _text_of(source: "str | Path | bytes | Image") -> Mapping[Any, Any]:
     if isinstance(source, PILImage.Image):
         return source.info
     open_image(source)  # refuses what is no picture or too large

@@ -57,9 +57,7 @@ def parse_seeds(text: str, limit: int = 100_000) -> list[Seed]:
     for part in (piece.strip() for piece in text.split(",")):
         match = _RANGE.match(part)
         if match is None:
-            raise LatentError(
-                f'"{part[:40]}" is not a seed or a range of seeds. Write seeds like 1,2,5-10.'
-            )
+            raise LatentError(f'"{part[:40]}" is not a seed or a range of seeds. Write seeds like 1,2,5-10.')
         first = check_seed(match[1])
         last = check_seed(match[2]) if match[2] else first
         if last < first:
@@ -85,18 +83,16 @@ def latents_from_seeds(seeds: Sequence[Seed], z_dim: int) -> npt.NDArray[np.floa
 
 
 def normalize_name(name: str) -> str:
-    """Return a name as it counts for telling people apart: NFC, single spaces, no case.
+    r"""Return a name as it counts for telling people apart: NFC, single spaces, no case.
 
     Example:
-        >>> normalize_name("  Jo\\u0301zef   NOWAK ") == "j\\u00f3zef nowak"
+        >>> normalize_name("  Jo\u0301zef   NOWAK ") == "j\u00f3zef nowak"
         True
     """
     return " ".join(unicodedata.normalize("NFC", name).split()).casefold()
 
 
-def person_seed(
-    first_name: str, last_name: str, birth_date: datetime.date, pack_key: str = ""
-) -> Seed:
+def person_seed(first_name: str, last_name: str, birth_date: datetime.date, pack_key: str = "") -> Seed:
     """Return the seed of a person: the same for the same name, birth date and pack key, for ever.
 
     The first four bytes (big endian) of the SHA-256 of the UTF-8 text

@@ -22,7 +22,9 @@ def choose_device(name: str | None = None) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f'Device "{name}" cannot be used here. Use cpu, or cuda on a machine with a GPU.') from error
+        raise InputError(
+            f'Device "{name}" cannot be used here. Use cpu, or cuda on a machine with a GPU.'
+        ) from error
     return device
 
 

@@ -10,6 +10,7 @@ adult heads with neck and shoulders only.
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -135,7 +136,9 @@ def save_cutout_network(network: CutoutNetwork, directory: Path) -> None:
 def _read_config(path: Path) -> CutoutConfig:
     values = json.loads(path.read_text(encoding="utf-8"))
     known = {field.name for field in fields(CutoutConfig)}
-    chosen = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known}
+    chosen: dict[str, Any] = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known
+    }
     return CutoutConfig(**chosen)
 
 
@@ -201,7 +204,6 @@ class DeepLabBackend:
         """
         self.device = torch.device(device or "cpu")
         self.network = load_cutout_network(Path(directory or EMBEDDED_DIR)).to(self.device)
-        self.network = self.network.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def predict_alpha(self, pixels: Pixels) -> Alpha:

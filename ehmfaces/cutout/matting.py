@@ -70,7 +70,8 @@ def decontaminate(pixels: Pixels, alpha: Alpha) -> Pixels:
     """
     img = pixels.astype(np.float32) / 255
     a = alpha[..., None]
-    foreground = background = img
+    foreground: FloatArray = img
+    background: FloatArray = img
     side = min(pixels.shape[:2])
     for radius in (max(2, side // 12), max(1, side // 60)):
         foreground, background = _blur_fusion(img, a, foreground, background, radius)

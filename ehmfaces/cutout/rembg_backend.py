@@ -59,4 +59,5 @@ class RembgBackend:
         """Return alpha float32 [H, W] in [0, 1] for RGB uint8 [H, W, 3]."""
         masks = self.session.predict(PILImage.fromarray(pixels))
         mask = masks[0].convert("L").resize((pixels.shape[1], pixels.shape[0]), PILImage.Resampling.LANCZOS)
-        return np.asarray(mask).astype(np.float32) / 255
+        alpha: Alpha = np.asarray(mask).astype(np.float32) / np.float32(255)
+        return alpha

@@ -3,14 +3,21 @@
 Owns the order of the steps (generate, cut out, frame, encode). Does not know rosters, names or ZIPs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from PIL import Image as PILImage
 
 from ehmfaces import __version__
-from ehmfaces.cutout.base import CutoutBackend, cut_out
-from ehmfaces.images import encode_png
+from ehmfaces.cutout.base import CutoutBackend, cut_out, load_cutout_backend
+from ehmfaces.errors import ImageError, UnsupportedModelError
+from ehmfaces.facepack.plan import FacepackSettings
+from ehmfaces.images import encode_png, parse_color
 from ehmfaces.pipeline import FacePipeline
 from ehmfaces.portrait.compose import compose_portrait
-from ehmfaces.portrait.formats import PortraitFormat
+from ehmfaces.portrait.formats import PortraitFormat, get_format
 from ehmfaces.provenance import Provenance
 from ehmfaces.types import Image, NoiseMode, Seed
 
@@ -75,3 +82,71 @@ def color_text(color: tuple[int, int, int] | None) -> str:
         ('#1f2c38', 'none')
     """
     return "none" if color is None else "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def renderer_for(pipeline: FacePipeline, settings: FacepackSettings) -> PortraitRenderer:
+    """Return the renderer that a pack's settings ask for.
+
+    Raises:
+        InputError: A format, background or back-end is unknown.
+    """
+    return PortraitRenderer(
+        pipeline,
+        load_cutout_backend(settings.cutout),
+        get_format(settings.portrait_format),
+        parse_color(settings.background),
+        settings.truncation_psi,
+        settings.noise_mode,
+    )
+
+
+def remake(pipeline: FacePipeline, portrait: "Path | bytes") -> bytes:
+    """Make a portrait again from the record inside it.
+
+    Raises:
+        ImageError: It has no record, or is of a mixed face.
+        UnsupportedModelError: It was made with another generator.
+    """
+    record = Provenance.read(portrait)
+    if record.seed is None:
+        raise ImageError(
+            "This portrait is a mix of faces; only portraits of one seed can be made again so far."
+        )
+    if record.model_hash != pipeline.model_hash:
+        raise UnsupportedModelError(
+            f'This portrait was made with "{record.model_id}" ({record.model_hash}), not with the loaded '
+            f'"{pipeline.model_id}" ({pipeline.model_hash}). Load that model.'
+        )
+    renderer = PortraitRenderer(
+        pipeline,
+        load_cutout_backend(record.cutout),
+        get_format(record.portrait_format),
+        parse_color(record.background),
+        record.truncation_psi,
+        cast(NoiseMode, record.noise_mode),
+        record.truncation_cutoff,
+    )
+    return renderer.render(record.seed)
+
+
+def mixing_grid(
+    pipeline: FacePipeline,
+    row_seeds: Sequence[Seed],
+    col_seeds: Sequence[Seed],
+    col_styles: Sequence[int],
+    truncation_psi: float = 0.7,
+    noise_mode: NoiseMode = "const",
+) -> Image:
+    """Draw the figure of style mixing: column faces on top, row faces at the left, crosses between."""
+    size = pipeline.resolution
+    grid = PILImage.new("RGB", ((len(col_seeds) + 1) * size, (len(row_seeds) + 1) * size), (255, 255, 255))
+    faces = pipeline([*row_seeds, *col_seeds], truncation_psi, None, noise_mode).images
+    for index, image in enumerate(faces[: len(row_seeds)]):
+        grid.paste(image, (0, (index + 1) * size))
+    for index, image in enumerate(faces[len(row_seeds) :]):
+        grid.paste(image, ((index + 1) * size, 0))
+    mixed = pipeline.mix(row_seeds, col_seeds, col_styles, truncation_psi, noise_mode).images
+    for index, image in enumerate(mixed):
+        row, column = divmod(index, len(col_seeds))
+        grid.paste(image, ((column + 1) * size, (row + 1) * size))
+    return grid

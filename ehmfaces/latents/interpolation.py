@@ -1,5 +1,7 @@
 """Interpolation: faces between two faces. Owns the weighted average of ws. Knows no network."""
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -29,7 +31,7 @@ def blend_ws(
 
 
 def walk_ws(keys: npt.NDArray[np.float32], steps: int) -> npt.NDArray[np.float32]:
-    """Return a closed-free walk through the key faces, `steps` pictures for each leg and the last key.
+    """Return a walk through the key faces, `steps` pictures for each leg and the last key.
 
     Args:
         keys: float32 [K, num_ws, w_dim], K at least 2.
@@ -40,9 +42,5 @@ def walk_ws(keys: npt.NDArray[np.float32], steps: int) -> npt.NDArray[np.float32
     """
     if len(keys) < 2 or steps < 1:
         raise LatentError(f"A walk needs two faces and one step or more, not {len(keys)} and {steps}.")
-    legs = [
-        blend_ws(start, stop, step / steps)
-        for start, stop in zip(keys[:-1], keys[1:], strict=True)
-        for step in range(steps)
-    ]
+    legs = [blend_ws(start, stop, step / steps) for start, stop in pairwise(keys) for step in range(steps)]
     return np.stack([*legs, keys[-1]])

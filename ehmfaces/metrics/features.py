@@ -20,6 +20,9 @@ _STD = (0.229, 0.224, 0.225)
 class LiteFeatures(nn.Module):
     """EfficientNet-lite0 up to block 10, frozen; returns the stem and the blocks of `LEVELS`."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self) -> None:
         """Load the weights from the installed package.
 
@@ -42,7 +45,6 @@ class LiteFeatures(nn.Module):
         self.register_buffer("mean", torch.tensor(_MEAN)[None, :, None, None])
         self.register_buffer("std", torch.tensor(_STD)[None, :, None, None])
         self.eval().requires_grad_(False)
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, img: Tensor) -> list[Tensor]:
         """Return features [N, C_i, H_i, W_i], stem first, for img [N, 3, H, W] in [-1, 1]."""

@@ -78,6 +78,10 @@ class FullyConnectedLayer(nn.Module):
 class Conv2dLayer(nn.Module):
     """Convolution with equalised learning rate, optional resampling and activation."""
 
+    weight: Tensor
+    bias: Tensor | None
+    resample_filter: Tensor
+
     def __init__(
         self,
         in_channels: int,
@@ -122,6 +126,8 @@ class Conv2dLayer(nn.Module):
 
 class MappingNetwork(nn.Module):
     """z and c to w; also embeds the label for the discriminator (z_dim 0)."""
+
+    w_avg: Tensor
 
     def __init__(
         self,
@@ -172,13 +178,13 @@ class MappingNetwork(nn.Module):
             assert z is not None
             parts.append(normalize_2nd_moment(z.float()))
         if self.c_dim > 0:
-            assert c is not None
+            assert c is not None, "a conditional network needs labels"
             parts.append(normalize_2nd_moment(self.embed(c.float())))
         w = torch.cat(parts, dim=1)
         for index in range(self.num_layers):
             w = getattr(self, f"fc{index}")(w)
         if update_emas and self.w_avg_beta is not None:
-            self.w_avg.copy_(w.detach().mean(dim=0).lerp(self.w_avg, self.w_avg_beta))
+            self.w_avg.copy_(torch.lerp(w.detach().mean(dim=0), self.w_avg, self.w_avg_beta))
         if self.num_ws is None:
             return w
         ws = w[:, None].repeat(1, self.num_ws, 1)  # [N, num_ws, w_dim]
@@ -195,6 +201,9 @@ def truncate(ws: Tensor, w_avg: Tensor, truncation_psi: float, truncation_cutoff
 
 class SynthesisLayer(nn.Module):
     """Modulated 3x3 convolution, noise, bias and leaky ReLU."""
+
+    resample_filter: Tensor
+    noise_const: Tensor
 
     def __init__(
         self,
@@ -274,6 +283,8 @@ class ToRGBLayer(nn.Module):
 
 class SynthesisBlock(nn.Module):
     """All layers at one resolution."""
+
+    resample_filter: Tensor
 
     def __init__(
         self,
@@ -365,7 +376,7 @@ class SynthesisNetwork(nn.Module):
             setattr(self, f"b{resolution}", block)
 
     def forward(self, ws: Tensor, noise_mode: str = "random") -> Tensor:
-        """ws [N, num_ws, w_dim] to img [N, img_channels, H, W], about [-1, 1]."""
+        """Ws [N, num_ws, w_dim] to img [N, img_channels, H, W], about [-1, 1]."""
         x = img = None
         index = 0
         for resolution in self.block_resolutions:
@@ -430,6 +441,8 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
 
 class DiscriminatorBlock(nn.Module):
     """All layers at one resolution, then half the size."""
+
+    resample_filter: Tensor
 
     def __init__(
         self,
@@ -548,9 +561,7 @@ class StyleGAN2Discriminator(ModelMixin, ConfigMixin):
         super().__init__()
         self.c_dim, self.img_resolution, self.img_channels = c_dim, img_resolution, img_channels
         self.block_resolutions = block_resolutions(img_resolution)[:0:-1]  # img_resolution ... 8
-        widths = {
-            res: channels_at(res, channel_base, channel_max) for res in (*self.block_resolutions, 4)
-        }
+        widths = {res: channels_at(res, channel_base, channel_max) for res in (*self.block_resolutions, 4)}
         cmap_dim = 0 if c_dim == 0 else (widths[4] if cmap_dim is None else cmap_dim)
         common: dict[str, Any] = {"architecture": architecture, "conv_clamp": conv_clamp}
         self._build_blocks(widths, dict(_known_options(block_kwargs)), common)

@@ -83,7 +83,7 @@ class GANConfig:
 
 
 _SMALL = GANConfig(channel_base=2048, ema_kimg=5.0, ada_kimg=100.0)
-_AFTER_WARM_START = {
+_AFTER_WARM_START: dict[str, Any] = {
     "d_only_kimg": 1.0,
     "adversarial_ramp_kimg": 5.0,
     "adversarial_weight": 0.05,
@@ -92,8 +92,8 @@ _AFTER_WARM_START = {
 
 PRESETS: dict[str, GANConfig] = {
     # name            resolution     channels             length          start
-    "tiny16":      GANConfig(resolution=16, z_dim=8, w_dim=8, mapping_layers=2, channel_base=64, channel_max=8,
-                             batch_size=4, total_kimg=0.04, kimg_per_tick=0.016,
+    "tiny16":      GANConfig(resolution=16, z_dim=8, w_dim=16, mapping_layers=2, channel_base=64,
+                             channel_max=8, batch_size=4, total_kimg=0.04, kimg_per_tick=0.016,
                              warm_start=WarmStartConfig(stages=((8, 0.02), (16, 0.02)), batch_size=4)),
     "portrait32":  replace(_SMALL, resolution=32, total_kimg=200.0,
                            warm_start=WarmStartConfig(stages=((32, 30.0),))),

@@ -68,19 +68,25 @@ def read_portraits(folder: Path, size_px: int, held_out: bool) -> Tensor:
     planes = []
     for path in chosen:
         with Image.open(path) as image:
-            bands = [band.resize((size_px, size_px), Image.Resampling.BOX) for band in image.convert("RGBA").split()]
+            bands = [
+                band.resize((size_px, size_px), Image.Resampling.BOX)
+                for band in image.convert("RGBA").split()
+            ]
         planes.append(np.stack([np.asarray(band) for band in bands]))
     return torch.from_numpy(np.stack(planes))
 
 
-def draw_batch(portraits: Tensor, config: CutoutTrainingConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw_batch(
+    portraits: Tensor, config: CutoutTrainingConfig, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Return pictures float32 [N, 3, S, S] in [-1, 1] and their alpha [N, 1, S, S]."""
     index = torch.randint(len(portraits), [config.batch_size], generator=rng)
     moved = move_portraits(portraits[index].float() / 255, rng)
     color, alpha = moved[:, :3], moved[:, 3:]
     color = jitter_colors(color, rng)
     backgrounds = [
-        draw_background(portraits, config.game_share, portraits.shape[2], rng) for _ in range(config.batch_size)
+        draw_background(portraits, config.game_share, portraits.shape[2], rng)
+        for _ in range(config.batch_size)
     ]
     img = color * alpha + torch.stack(backgrounds) * (1 - alpha)
     return degrade(img, rng).clamp(0, 1) * 2 - 1, alpha
@@ -171,7 +177,7 @@ def cutout_loss(fine: Tensor, coarse: Tensor, alpha: Tensor) -> Tensor:
     loss = F.binary_cross_entropy_with_logits(fine, alpha) + (prediction - alpha).abs().mean()
     for dim in (2, 3):
         loss = loss + (prediction.diff(dim=dim) - alpha.diff(dim=dim)).abs().mean()
-    small = F.adaptive_avg_pool2d(alpha, list(coarse.shape[2:]))
+    small = F.adaptive_avg_pool2d(alpha, (coarse.shape[2], coarse.shape[3]))
     return loss + 0.3 * F.binary_cross_entropy_with_logits(coarse, small)
 
 
@@ -218,10 +224,14 @@ def train_cutout(
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         step += 1
-        update_ema(average, network, config.batch_size, min(config.ema_images, step * config.batch_size * 0.1))
+        update_ema(
+            average, network, config.batch_size, min(config.ema_images, step * config.batch_size * 0.1)
+        )
         losses.append(float(loss.detach()))
         if step % config.steps_per_save == 0 or step == config.steps:
-            save_checkpoint(outdir / CHECKPOINT, modules, optimizers, {"rng": rng.get_state()}, {"step": step})
+            save_checkpoint(
+                outdir / CHECKPOINT, modules, optimizers, {"rng": rng.get_state()}, {"step": step}
+            )
             save_cutout_network(average, outdir / "network")
             report({"step": step, "loss": sum(losses) / len(losses), "sec": time.monotonic() - started})
             losses = []

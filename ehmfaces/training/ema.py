@@ -23,5 +23,5 @@ def update_ema(average: nn.Module, current: nn.Module, images: int, half_life: f
     decay = 0.5 ** (images / max(half_life, 1e-8))
     for mean, value in zip(average.parameters(), current.parameters(), strict=True):
         mean.copy_(value.lerp(mean, decay))
-    for mean, value in zip(average.buffers(), current.buffers(), strict=True):
-        mean.copy_(value)
+    for kept, buffer in zip(average.buffers(), current.buffers(), strict=True):
+        kept.copy_(buffer)

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from ehmfaces.metrics.features import LiteFeatures
 from ehmfaces.models.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
 from ehmfaces.seeds import latents_from_seeds
 from ehmfaces.tensors import pixels_from_img
-from ehmfaces.training.augment import AugmentPipe
+from ehmfaces.training.augment import BGC, AugmentPipe
 from ehmfaces.training.checkpoint import load_checkpoint, save_checkpoint
 from ehmfaces.training.config import GANConfig
 from ehmfaces.training.ema import half_life_images, update_ema
@@ -35,9 +36,15 @@ from ehmfaces.training.warm_start import (
 )
 
 CHECKPOINT = "checkpoint.safetensors"
-BGC = ("xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac",
-       "brightness", "contrast", "lumaflip", "hue", "saturation")  # fmt: skip
 SAMPLE_SEEDS = range(32)
+
+
+def build_augment_pipe() -> AugmentPipe:
+    """Return the blitting, geometric and colour set of ADA, switched off (p 0) to begin with."""
+    strengths: dict[str, Any] = dict(BGC)
+    pipe = AugmentPipe(**strengths)
+    pipe.p.fill_(0.0)
+    return pipe
 
 
 class GANState:
@@ -55,8 +62,7 @@ class GANState:
             channel_base=config.channel_base,
             channel_max=config.channel_max,
         )
-        self.augment = AugmentPipe(**dict.fromkeys(BGC, 1))
-        self.augment.p.fill_(0.0)
+        self.augment = build_augment_pipe()
         self.opt_G = _adam(self.G, config.g_lr, config.G_reg_interval if config.pl_weight else None)
         self.opt_D = _adam(self.D, config.d_lr, config.D_reg_interval)
         self.rng = np.random.default_rng(config.seed)
@@ -263,7 +269,7 @@ def _path_length_loss(state: GANState) -> Tensor:
 def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     """Move the weights of one optimizer; a broken gradient entry counts as none."""
     if not math.isfinite(loss.item()):
-        raise FloatingPointError("The loss is no longer a number. Go on from the last checkpoint with a lower rate.")
+        raise FloatingPointError("The loss is no longer a number. Go on from the checkpoint, more slowly.")
     optimizer.zero_grad(set_to_none=True)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for parameter, grad in zip(

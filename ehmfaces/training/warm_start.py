@@ -11,6 +11,7 @@ that of Johnson et al., "Perceptual Losses" (2016), on EfficientNet-lite0.
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from ehmfaces.errors import ModelError
@@ -38,7 +40,7 @@ class WarmStartConfig:
     weights of the one before.
     """
 
-    stages: tuple[tuple[int, float], ...] = ((32, 30.0), (64, 30.0), (128, 60.0))
+    stages: tuple[tuple[int, float], ...] = ((32, 8.0), (64, 10.0), (128, 16.0))
     batch_size: int = 8
     network_lr: float = 0.015
     w_lr: float = 0.01
@@ -83,9 +85,7 @@ def ridge_ws(known_images: Tensor, ws: Tensor, images: Tensor, penalty: float = 
     return (shrink(images, 16).flatten(1) - mean) @ (x.t() @ solved) + w_mean
 
 
-def reconstruction_loss(
-    features: LiteFeatures, prediction: Tensor, target: Tensor, weight: float
-) -> Tensor:
+def reconstruction_loss(features: LiteFeatures, prediction: Tensor, target: Tensor, weight: float) -> Tensor:
     """L1 on pixels plus `weight` times L1 on channel-normalised features; both [N, 3, H, W]."""
     loss = (prediction - target).abs().mean()
     with torch.no_grad():
@@ -107,7 +107,9 @@ def copy_matching(source: nn.Module, target: nn.Module) -> int:
 class WarmStart:
     """State of the loop: network, average network, ws and the position in the plan."""
 
-    def __init__(self, images: Tensor, network: dict[str, Any], config: WarmStartConfig, outdir: Path) -> None:
+    def __init__(
+        self, images: Tensor, network: dict[str, Any], config: WarmStartConfig, outdir: Path
+    ) -> None:
         """Prepare the first stage, or the one that the checkpoint in `outdir` stopped in.
 
         Args:
@@ -187,8 +189,9 @@ class WarmStart:
         total = 1000 * sum(kimg for _, kimg in self.config.stages)
         return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, self.cur_nimg / total)))
 
-    def step(self, rng: np.random.Generator) -> float:
-        """Show one batch; return the reconstruction loss."""
+    def step(self) -> float:
+        """Show one batch, the same at the same position of the plan; return the reconstruction loss."""
+        rng = np.random.default_rng([self.config.seed, self.cur_nimg])
         index = torch.from_numpy(rng.choice(len(self.images), self.config.batch_size, replace=False))
         factor = self.learning_rate_factor()
         for group in self.optimizer.param_groups:
@@ -224,7 +227,9 @@ def sample_sheet(state: WarmStart, count: int = 10) -> np.ndarray:
     ws = state.table.weight
     generator = torch.Generator().manual_seed(7)
     mean, factor = fit_gaussian(ws, ws.shape[1])
-    drawn = mean + state.config.sample_spread * torch.randn(3 * count, ws.shape[1], generator=generator) @ factor
+    drawn = (
+        mean + state.config.sample_spread * torch.randn(3 * count, ws.shape[1], generator=generator) @ factor
+    )
     rows = torch.cat([ws[index], drawn])
     img = state.ema.synthesis(rows[:, None].expand(-1, state.ema.num_ws, -1), "none")
     img = torch.cat([state.targets[index], img]).clamp(-1, 1)
@@ -248,12 +253,10 @@ def run_warm_start(
     config: WarmStartConfig,
     outdir: Path,
     seconds_per_save: float = 120.0,
+    report: Callable[[dict[str, float]], None] = lambda line: None,
 ) -> WarmStart:
     """Train until the plan is done, saving on the way; the same call resumes."""
-    from PIL import Image
-
     state = WarmStart(images, network, config, outdir)
-    rng = np.random.default_rng([config.seed, state.cur_nimg])
     saved = started = time.time()
     recent: list[float] = []
     while True:
@@ -262,7 +265,7 @@ def run_warm_start(
                 state.save()
                 return state
             state.grow()
-        recent.append(state.step(rng))
+        recent.append(state.step())
         if time.time() - saved > seconds_per_save:
             line = {
                 "cur_nimg": state.cur_nimg,
@@ -273,6 +276,7 @@ def run_warm_start(
             }
             with (outdir / "stats.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
+            report(line)
             state.save()
             Image.fromarray(sample_sheet(state)).save(outdir / "samples.png")
             saved, recent = time.time(), []

@@ -1,0 +1,130 @@
+"""`ehmfaces facepack`: roster in, ZIP out."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from ehmfaces.cli.options import FILE, face_options, model_options, portrait_options
+from ehmfaces.types import NoiseMode
+
+
+def _columns(_ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...]) -> dict[str, int | str]:
+    columns: dict[str, int | str] = {}
+    for pair in pairs:
+        field, equals, column = pair.partition("=")
+        if not equals:
+            raise click.BadParameter(f'"{pair}" is not FIELD=COLUMN, like birth_date=DOB or birth_date=4.')
+        columns[field] = int(column) - 1 if column.isdecimal() else column
+    return columns
+
+
+@click.command()
+@click.argument("roster", type=FILE)
+@click.option("--out", type=FILE, required=True, help="The ZIP.")
+@click.option("--pack-key", default="", help="Another key gives everybody another face.")
+@click.option("--limit", type=click.IntRange(0), help="Make only the first N portraits.")
+@click.option("--dry-run", is_flag=True, help="Say how the roster is read and what would be made.")
+@click.option("--encoding", help="If the file was read with the wrong letters, like cp1250.")
+@click.option("--separator", help="One character between the columns.")
+@click.option("--date-format", type=click.Choice(["dmy", "mdy", "ymd"]), help="Order of the birth dates.")
+@click.option("--column", "columns", multiple=True, callback=_columns, metavar="FIELD=COLUMN",
+              help="A field's column by title or number (first = 1); may be repeated.")  # fmt: skip
+@click.option(
+    "--zero-pad-dates", is_flag=True, help="07_03_2006 instead of 7_3_2006; EHM expects the latter."
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads with a model each."
+)
+@face_options
+@portrait_options
+@model_options
+def facepack(
+    roster: Path,
+    out: Path,
+    pack_key: str,
+    limit: int | None,
+    dry_run: bool,
+    encoding: str | None,
+    separator: str | None,
+    date_format: Literal["dmy", "mdy", "ymd"] | None,
+    columns: dict[str, int | str],
+    zero_pad_dates: bool,
+    workers: int,
+    truncation_psi: float,
+    noise_mode: NoiseMode,
+    format_name: str,
+    background: str,
+    backend: str,
+    model: str | None,
+    device: str | None,
+) -> None:
+    """Make a portrait for everybody in ROSTER and pack them as the game expects them."""
+    from ehmfaces.facepack.plan import FacepackSettings, plan_facepack
+    from ehmfaces.roster.reader import read_roster
+
+    read = read_roster(
+        roster, encoding=encoding, separator=separator, columns=columns or None, date_order=date_format
+    )
+    for sentence in read.reading.describe():
+        click.echo(sentence)
+    settings: dict[str, Any] = {
+        "pack_key": pack_key,
+        "portrait_format": format_name,
+        "background": background,
+        "truncation_psi": truncation_psi,
+        "noise_mode": noise_mode,
+        "cutout": backend,
+        "zero_pad_dates": zero_pad_dates,
+        "limit": limit,
+    }
+    if dry_run:
+        plan = plan_facepack(read, FacepackSettings(**settings))
+        for job in plan.jobs[:20]:
+            click.echo(f"{job.path}  seed {job.seed}")
+        click.echo(
+            f"Would make {len(plan.jobs)} portraits and skip {len(plan.skipped)} rows. Nothing was written."
+        )
+        for row in plan.skipped[:20]:
+            click.echo(f"Row {row.row_number}: {row.reason}")
+        return
+    _write(read, settings, out, workers, model, device)
+
+
+def _write(
+    read: Any, settings: dict[str, Any], out: Path, workers: int, model: str | None, device: str | None
+) -> None:
+    """Make the pack with a progress bar; Ctrl-C keeps what is done."""
+    import signal
+
+    from tqdm import tqdm
+
+    from ehmfaces.engine.local_engine import LocalEngine
+    from ehmfaces.facepack.plan import FacepackSettings, plan_facepack
+    from ehmfaces.facepack.render import renderer_for
+    from ehmfaces.facepack.writer import write_facepack
+    from ehmfaces.hub import load_pipeline
+
+    pipeline = load_pipeline(model, device)
+    full = FacepackSettings(**settings, model_id=pipeline.model_id, model_hash=pipeline.model_hash)
+    plan = plan_facepack(read, full)
+    stopped: list[bool] = []
+    before = signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
+    try:
+        with tqdm(total=len(plan.jobs), desc="Portraits", unit="face", disable=None) as bar:
+            result = write_facepack(
+                plan,
+                lambda: renderer_for(pipeline, full),
+                out,
+                LocalEngine(workers),
+                progress=lambda event: bar.update(1) and None,
+                should_stop=lambda: bool(stopped),
+            )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    click.echo(
+        f"{result.path}: {result.made} made, {result.kept} kept, {result.skipped} skipped, "
+        f"{result.not_made} not made; see report.csv in it for each row."
+    )
+    if result.cancelled:
+        click.echo("Stopped early. Run the same command again for the whole pack.")

@@ -1,0 +1,100 @@
+"""Option types and decorators that several commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ehmfaces.errors import EHMFacesError
+from ehmfaces.images import parse_color
+from ehmfaces.portrait.formats import DEFAULT_FORMAT, FORMATS
+from ehmfaces.seeds import parse_seeds
+
+
+class _Parsed(click.ParamType):  # type: ignore[type-arg]
+    """An option read by a function of the library, whose sentence becomes click's."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name, self.parse = name, parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the parsed value."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self.parse(value)
+        except EHMFacesError as error:
+            self.fail(str(error), param, ctx)
+
+
+SEEDS = _Parsed("seeds", parse_seeds)
+
+
+class _ColorText(_Parsed):
+    """A background, checked but kept as text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the text as it was written."""
+        super().convert(value, param, ctx)
+        return value
+
+
+BACKGROUND = _ColorText("color", parse_color)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --model and --device."""
+    command = click.option("--device", help="cpu, or cuda on a machine with a GPU.")(command)
+    return click.option(
+        "--model",
+        metavar="DIR_OR_HUB_ID",
+        help="A folder or a Hub id like org/name@revision. Default: EHMFACES_MODEL, then the embedded one.",
+    )(command)
+
+
+def face_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --trunc and --noise-mode."""
+    command = click.option(
+        "--noise-mode",
+        type=click.Choice(["const", "random", "none"]),
+        default="const",
+        show_default=True,
+        help="Fine detail that no seed decides.",
+    )(command)
+    return click.option(
+        "--trunc",
+        "truncation_psi",
+        type=float,
+        default=0.7,
+        show_default=True,
+        help="0 = everybody looks average, 1 = as varied as the model can.",
+    )(command)
+
+
+def portrait_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --format, --background and --backend."""
+    command = click.option(
+        "--backend",
+        type=click.Choice(["deeplab", "rembg"]),
+        default="deeplab",
+        show_default=True,
+        help="Who cuts the person out.",
+    )(command)
+    command = click.option(
+        "--background",
+        type=BACKGROUND,
+        default="none",
+        show_default=True,
+        help="none (transparent), game (its dark blue) or #rrggbb.",
+    )(command)
+    return click.option(
+        "--format",
+        "format_name",
+        type=click.Choice(list(FORMATS)),
+        default=DEFAULT_FORMAT,
+        show_default=True,
+        help="Size of the portrait.",
+    )(command)

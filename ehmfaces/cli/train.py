@@ -1,0 +1,93 @@
+"""`ehmfaces train`: networks from data. The same command resumes."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ehmfaces.cli.options import FILE, FOLDER
+
+
+@click.group()
+def train() -> None:
+    """Train networks."""
+
+
+@train.command()
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="Folder, ZIP, .npz or .npy of portraits."
+)
+@click.option(
+    "--more-data", type=click.Path(path_type=Path), help="Further portraits, such as recombinations."
+)
+@click.option("--preset", default="portrait128", show_default=True, help="Row of the preset table.")
+@click.option("--outdir", required=True, type=FOLDER, help="Results; the same folder resumes.")
+@click.option("--warm-start", is_flag=True, help="Train as an auto-decoder on --data first.")
+@click.option("--resume", type=FILE, help="Checkpoint of another run to start from: growth, transfer.")
+@click.option("--total-kimg", type=float, help="Thousands of pictures to show the discriminator.")
+@click.option("--batch-size", type=click.IntRange(1), help="Pictures per step.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@click.option("--dry-run", is_flag=True, help="Print the options and stop.")
+def gan(
+    data: Path,
+    more_data: Path | None,
+    preset: str,
+    outdir: Path,
+    warm_start: bool,
+    resume: Path | None,
+    total_kimg: float | None,
+    batch_size: int | None,
+    threads: int | None,
+    dry_run: bool,
+) -> None:
+    """Train a StyleGAN2 generator: OUTDIR/generator is the result so far, OUTDIR/samples.png its faces."""
+    import json
+
+    import torch
+
+    from ehmfaces.training.config import get_preset
+    from ehmfaces.training.gan_loop import train_gan
+    from ehmfaces.training.warm_start import run_warm_start
+
+    config = get_preset(preset, total_kimg=total_kimg, batch_size=batch_size)
+    if dry_run:
+        click.echo(json.dumps(config.to_dict(), indent=1))
+        return
+    if threads:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    own = _load(data, config.resolution)
+    if warm_start:
+        run_warm_start(own, config.network, config.warm_start, outdir / "warm-start", report=_print_line)
+    images = own if more_data is None else torch.cat([own, _load(more_data, config.resolution)])
+    if not warm_start:
+        config = replace(config, reconstruction_weight=0.0, d_only_kimg=0.0, adversarial_ramp_kimg=0.0)
+        config = replace(config, adversarial_weight=1.0)
+    train_gan(images, config, outdir, resume, outdir / "warm-start" if warm_start else None, _print_line)
+
+
+def _load(path: Path, resolution: int) -> Any:
+    """Return uint8 [N, 3, H, W]."""
+    import torch
+
+    from ehmfaces.data.datasets import load_dataset
+
+    pixels = load_dataset(path, resolution=resolution).pixels
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+
+def _print_line(line: dict[str, float]) -> None:
+    click.echo("  ".join(f"{key} {value:.4g}" for key, value in line.items()))
+
+
+@train.command()
+@click.option("--data", required=True, type=FOLDER, help="Folder of portraits with alpha.")
+@click.option("--outdir", required=True, type=FOLDER, help="Results; the same folder resumes.")
+@click.option("--steps", type=click.IntRange(1), default=1600, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=12, show_default=True)
+def cutout(data: Path, outdir: Path, steps: int, batch_size: int) -> None:
+    """Train the cut-out network: OUTDIR/network is the result so far."""
+    from ehmfaces.training.cutout_loop import CutoutTrainingConfig, train_cutout
+
+    train_cutout(data, outdir, CutoutTrainingConfig(steps=steps, batch_size=batch_size), report=_print_line)
