@@ -213,7 +213,7 @@ def _without_tags(html: str) -> str:
     """Return the sentence of a status.
 
     Example:
-        >>> _without_tags('<progress max="1"></progress><p>3 of 4 &amp; counting</p>')
+        >>> _without_tags('<div class="bar"></div><p>3 of 4 &amp; counting</p>')
         '3 of 4 & counting'
     """
     import re

@@ -84,7 +84,7 @@ def launch(
         "share": False,
         "enable_monitoring": False,
         "run_history": False,
-        "footer_links": ["api"],
+        "footer_links": ["api", "settings"],
         "mcp_server": find_spec("mcp") is not None,
     }
     return demo.launch(**(settings | options))

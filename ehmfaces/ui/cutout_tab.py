@@ -84,6 +84,7 @@ def build_cutout_tab(session: Session) -> None:
                 interactive=False,
                 buttons=["download", "fullscreen"],
                 height=280,
+                elem_classes="ehm-alpha",
             )
             previews = gr.Gallery(
                 label="On three backgrounds",
@@ -92,6 +93,7 @@ def build_cutout_tab(session: Session) -> None:
                 object_fit="contain",
                 format="png",
                 buttons=["fullscreen"],
+                elem_classes="ehm-gallery",
                 interactive=False,
             )
     start.click(

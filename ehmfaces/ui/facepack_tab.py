@@ -213,7 +213,8 @@ class PackRun:
 
 def status_html(sentence: str, fraction: float) -> str:
     """Return a bar with a sentence under it."""
-    return f'<progress max="1" value="{fraction:.4f}"></progress><p>{escape(sentence)}</p>'
+    bar = f'<div class="ehm-bar"><div style="width: {fraction:.1%}"></div></div>'
+    return f"{bar}<p>{escape(sentence)}</p>"
 
 
 def _duration(seconds: float) -> str:
@@ -280,20 +281,26 @@ def build_facepack_tab(session: Session) -> None:
                     "anything is made.",
                     elem_classes="ehm-reading",
                 )
-                table = gr.Dataframe(
-                    headers=TABLE_TITLES, label="First rows", interactive=False, visible=False, wrap=True
-                )
+        table = gr.Dataframe(
+            headers=TABLE_TITLES,
+            label="First rows",
+            interactive=False,
+            visible=False,
+            wrap=True,
+            column_widths=["60px", "130px", "140px", "110px", "130px", "80px", "330px"],
+            elem_classes="ehm-table",
+        )
         settings = _build_settings_part()
         with gr.Row():
             start = gr.Button("Make the facepack", variant="primary", min_width=160)
             cancel = gr.Button("Cancel and keep what is done", min_width=160)
         status = gr.HTML(label="Status", show_label=False, elem_classes="ehm-status")
         with gr.Row():
-            pack = gr.File(label="Facepack (ZIP)", interactive=False, min_width=200)
-            report = gr.File(label="Report (CSV)", interactive=False, min_width=200)
+            pack = gr.File(label="Facepack (ZIP)", interactive=False, min_width=200, height=110)
+            report = gr.File(label="Report (CSV)", interactive=False, min_width=200, height=110)
         faces = gr.Gallery(
             label="Newest faces", columns=6, height="auto", object_fit="contain", format="png",
-            buttons=["download", "fullscreen"], elem_classes="ehm-faces", interactive=False,
+            buttons=["download", "fullscreen"], elem_classes=["ehm-gallery", "ehm-faces"], interactive=False,
         )  # fmt: skip
     read_event = {
         "fn": make_reader(session),

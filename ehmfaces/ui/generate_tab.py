@@ -121,7 +121,7 @@ def build_generate_tab(session: Session) -> None:
                     min_width=160,
                     max_length=400,
                 )
-                dice = gr.Button("🎲 New", scale=1, min_width=80, elem_classes="ehm-dice")
+                dice = gr.Button("⚄ New seed", scale=2, min_width=110, elem_classes="ehm-dice")
             count = gr.Slider(
                 1, session.limits.max_faces, 8, step=1, label="How many", info="Counting up from the seed."
             )
@@ -143,7 +143,7 @@ def build_generate_tab(session: Session) -> None:
                 object_fit="contain",
                 format="png",
                 buttons=["download", "download_all", "fullscreen"],
-                elem_classes="ehm-faces",
+                elem_classes=["ehm-gallery", "ehm-faces"],
                 interactive=False,
             )
             gr.Markdown("Each PNG keeps its seed and settings inside. These people do not exist.")

@@ -217,7 +217,7 @@ def _build_blend_part(session: Session) -> None:
             with gr.Row():
                 seed_a = gr.Textbox("1", label="First seed", min_width=120, max_length=20)
                 seed_b = gr.Textbox("10", label="Second seed", min_width=120, max_length=20)
-            dice = gr.Button("🎲 Two new seeds", size="sm")
+            dice = gr.Button("⚄ Two new seeds", size="sm")
             weight = gr.Slider(0, 1, 0.5, step=0.05, label="Share of the second face")
             truncation = fields.truncation_field()
             with gr.Row():
@@ -231,7 +231,7 @@ def _build_blend_part(session: Session) -> None:
                 object_fit="contain",
                 format="png",
                 buttons=["download", "fullscreen"],
-                elem_classes="ehm-faces",
+                elem_classes=["ehm-gallery", "ehm-faces"],
                 interactive=False,
             )
     start.click(

@@ -10,14 +10,21 @@ CSS = """
 .ehm-head h1 { font-weight: 650; letter-spacing: -0.01em; margin-bottom: 0.1em; }
 .ehm-head p { color: var(--body-text-color-subdued); margin-top: 0; }
 .ehm-reading { overflow-wrap: anywhere; }
-.ehm-status progress { width: 100%; height: 0.9rem; accent-color: var(--color-accent); }
-.ehm-status p { margin: 0.2rem 0 0 0; }
-.ehm-faces .grid-wrap img, .ehm-faces .thumbnail-item img { background: #1f2c38; }
-.ehm-dice { min-width: 3rem !important; align-self: end; }
+.ehm-bar { height: 0.6rem; border-radius: 0.3rem; overflow: hidden; background: var(--neutral-200); }
+.dark .ehm-bar { background: var(--neutral-700); }
+.ehm-bar div { height: 100%; background: var(--primary-600); transition: width 0.4s; }
+.ehm-status p { margin: 0.3rem 0 0 0; }
+.ehm-gallery .grid-wrap { min-height: 0 !important; }
+.ehm-gallery:has(.thumbnail-item) { min-height: 0 !important; }
+.ehm-faces .thumbnail-item { aspect-ratio: 4 / 5 !important; background: #1f2c38; }
+.ehm-gallery .thumbnail-item img { object-fit: contain !important; }
+.ehm-alpha img { background: repeating-conic-gradient(#d3d8de 0 25%, #f4f6f8 0 50%) 0 0 / 16px 16px; }
+.ehm-table, .ehm-table * { font-family: var(--font) !important; }
+.ehm-dice { align-self: end; }
 @media (max-width: 640px) {
   .gradio-container { padding: 0.6rem !important; }
   .ehm-head h1 { font-size: 1.5rem; }
-  .ehm-faces .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)) !important; }
+  .ehm-gallery .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)) !important; }
 }
 """
 
