@@ -113,7 +113,7 @@ def _download(name: str) -> Path:
         ) from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise ModelError(
-            f'"{name}" is no folder, not in the cache, and the Hub cannot be reached. Go online, or give a folder.'
+            f'"{name}" is no folder, not in the cache, and the Hub is away. Go online or give a folder.'
         ) from error
 
 

@@ -87,7 +87,9 @@ def _print_line(line: dict[str, float]) -> None:
 @click.option("--steps", type=click.IntRange(1), default=1600, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=12, show_default=True)
 def cutout(data: Path, outdir: Path, steps: int, batch_size: int) -> None:
-    """Train the cut-out network: OUTDIR/network is the result so far."""
-    from ehmfaces.training.cutout_loop import CutoutTrainingConfig, train_cutout
+    """Train the cut-out network: OUTDIR/network is the result. Ends with figures on held-out people."""
+    from ehmfaces.cutout.deeplab_backend import DeepLabBackend
+    from ehmfaces.training.cutout_loop import CutoutTrainingConfig, evaluate_cutout, train_cutout
 
     train_cutout(data, outdir, CutoutTrainingConfig(steps=steps, batch_size=batch_size), report=_print_line)
+    _print_line(evaluate_cutout(DeepLabBackend(outdir / "network"), data))

@@ -154,13 +154,13 @@ def load_cutout_network(directory: Path) -> CutoutNetwork:
         missing = network.load_state_dict(tensors, strict=False)
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(
-            f'The folder "{directory}" holds no cut-out network that can be read ({error}). '
+            f'The folder "{directory.name}" holds no cut-out network that can be read ({error}). '
             "It needs a config.json and a model.safetensors that belong together."
         ) from error
     absent = [name for name in missing.missing_keys if not name.endswith("num_batches_tracked")]
     if absent or missing.unexpected_keys:
         raise ModelError(
-            f'The weights in "{directory}" do not fit its config.json '
+            f'The weights in "{directory.name}" do not fit its config.json '
             f"({len(absent)} tensors missing, {len(missing.unexpected_keys)} too many)."
         )
     return network.eval().requires_grad_(False)

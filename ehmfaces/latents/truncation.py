@@ -51,5 +51,7 @@ def truncate_ws(
         [0.5, 1.0]
     """
     near = np.array(ws, copy=True)
+    if truncation_psi == 1:
+        return near
     near[:, :truncation_cutoff] = w_avg + np.float32(truncation_psi) * (ws[:, :truncation_cutoff] - w_avg)
     return near

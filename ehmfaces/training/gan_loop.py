@@ -262,7 +262,7 @@ def _path_length_loss(state: GANState) -> Tensor:
     ws = _draw_ws(state, max(1, state.config.batch_size // 2))
     img = state.G.synthesis(ws, "random")
     lengths = path_lengths(img, ws, torch.randn_like(img))
-    state.pl_mean += 0.01 * (float(lengths.mean()) - state.pl_mean)
+    state.pl_mean += 0.01 * (float(lengths.detach().mean()) - state.pl_mean)
     return (lengths - state.pl_mean).square().mean() * state.config.pl_weight
 
 
