@@ -17,13 +17,15 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ehmfaces.cutout.base import CutoutBackend, cut_out
 from ehmfaces.cutout.deeplab_backend import CutoutConfig, CutoutNetwork, save_cutout_network
 from ehmfaces.errors import InputError
+from ehmfaces.images import GAME_BACKGROUND
+from ehmfaces.metrics.matting import iou, mean_difference, rim_error
 from ehmfaces.training.checkpoint import load_checkpoint, save_checkpoint
 from ehmfaces.training.ema import update_ema
 
 CHECKPOINT = "cutout.safetensors"
-GAME_BACKGROUND = (31, 44, 56)
 HELD_OUT_SHARE = 0.1
 
 
@@ -244,3 +246,41 @@ def learning_rate(config: CutoutTrainingConfig, step: int) -> float:
     if step < warm:
         return config.lr * (step + 1) / warm
     return float(config.lr * 0.5 * (1 + np.cos(np.pi * (step - warm) / max(1, config.steps - warm))))
+
+
+def evaluate_cutout(backend: CutoutBackend, faces_dir: Path, size_px: int = 256) -> dict[str, float]:
+    """Measure a back-end on the held-out people, on the game's colour and on textures.
+
+    Returns:
+        Mean IoU (alpha > 0.5) as `iou_game`, `iou_texture`; mean alpha difference as `difference_*`; and the
+        rim error on white, black and game blue as `rim_COLOR_before` (the picture's own colours) and
+        `rim_COLOR_after` decontamination, for people cut from the game's colour.
+    """
+    people = read_portraits(faces_dir, size_px, held_out=True)
+    rng = torch.Generator().manual_seed(0)
+    stats: dict[str, list[float]] = {}
+    for person in people:
+        for kind in ("game", "texture"):
+            back = draw_background(people, 1.0 if kind == "game" else 0.0, size_px, rng)
+            _measure_person(backend, person, back, kind, stats)
+    return {name: sum(values) / len(values) for name, values in stats.items()}
+
+
+def _measure_person(
+    backend: CutoutBackend, person: Tensor, back: Tensor, kind: str, stats: dict[str, list[float]]
+) -> None:
+    color = person[:3].float() / 255
+    truth = (person[3].float() / 255).numpy()
+    img = color * person[3:].float() / 255 + back * (1 - person[3:].float() / 255)
+    pixels = (img.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    known = GAME_BACKGROUND if kind == "game" else None
+    rgba = np.asarray(cut_out(Image.fromarray(pixels), backend, known))
+    alpha = rgba[..., 3].astype(np.float32) / 255
+    figures = {f"iou_{kind}": iou(alpha, truth), f"difference_{kind}": mean_difference(alpha, truth)}
+    if kind == "game":
+        true_color = person[:3].permute(1, 2, 0).numpy()
+        for name, behind in (("white", (255, 255, 255)), ("black", (0, 0, 0)), ("blue", GAME_BACKGROUND)):
+            figures[f"rim_{name}_before"] = rim_error(pixels, alpha, true_color, truth, behind)
+            figures[f"rim_{name}_after"] = rim_error(rgba[..., :3], alpha, true_color, truth, behind)
+    for name, value in figures.items():
+        stats.setdefault(name, []).append(value)
