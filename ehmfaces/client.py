@@ -10,6 +10,7 @@ Example:
 
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,13 +37,14 @@ class Client:
         """
         import gradio_client
 
-        self._folder = tempfile.TemporaryDirectory(prefix="ehmfaces-client-", ignore_cleanup_errors=True)
+        folder = tempfile.mkdtemp(prefix="ehmfaces-client-")
+        self._remove_folder = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         try:
             self._client = gradio_client.Client(
-                url, token=token, verbose=False, download_files=self._folder.name, analytics_enabled=False
+                url, token=token, verbose=False, download_files=folder, analytics_enabled=False
             )
         except Exception as error:
-            self._folder.cleanup()
+            self._remove_folder()
             raise EHMFacesError(
                 f"The page {url} cannot be reached ({type(error).__name__}). "
                 "Check the address, and that it runs."
@@ -169,7 +171,7 @@ class Client:
 
     def close(self) -> None:
         """Remove temporary files."""
-        self._folder.cleanup()
+        self._remove_folder()
 
     def __enter__(self) -> "Client":
         """Use as `with Client(url) as client`."""

@@ -287,7 +287,7 @@ def build_facepack_tab(session: Session) -> None:
             interactive=False,
             visible=False,
             wrap=True,
-            column_widths=["60px", "130px", "140px", "110px", "130px", "80px", "330px"],
+            column_widths=["60px", "130px", "140px", "110px", "130px", "80px", "460px"],
             elem_classes="ehm-table",
         )
         settings = _build_settings_part()

@@ -121,7 +121,7 @@ def build_generate_tab(session: Session) -> None:
                     min_width=160,
                     max_length=400,
                 )
-                dice = gr.Button("⚄ New seed", scale=2, min_width=110, elem_classes="ehm-dice")
+                dice = gr.Button("⚄ New", scale=2, min_width=110, elem_classes="ehm-dice")
             count = gr.Slider(
                 1, session.limits.max_faces, 8, step=1, label="How many", info="Counting up from the seed."
             )

@@ -9,10 +9,12 @@ import shutil
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -148,7 +150,7 @@ class Session:
         Raises:
             InputError: It is no whole number in that range.
         """
-        number = -1 if count is None or count != count else int(count)
+        number = int(count) if count is not None and isfinite(count) else -1
         if not 1 <= number <= limit or number != count:
             raise InputError(f"{what} cannot be {count}. Ask for a whole number from 1 to {limit}.")
         return number
@@ -183,12 +185,11 @@ class Session:
         return Path(tempfile.mkdtemp(dir=self._root))
 
     @cached_property
-    def _temporary(self) -> tempfile.TemporaryDirectory[str]:
-        return tempfile.TemporaryDirectory(prefix="ehmfaces-", ignore_cleanup_errors=True)
-
-    @property
     def _root(self) -> Path:
-        return Path(self._temporary.name)
+        """The folder of all folders; it goes when the session goes or the program ends."""
+        root = Path(tempfile.mkdtemp(prefix="ehmfaces-"))
+        weakref.finalize(self, shutil.rmtree, root, ignore_errors=True)
+        return root
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ System and bundled fonts only, so that nothing is fetched from elsewhere.
 import gradio as gr
 
 CSS = """
-.gradio-container { max-width: 1120px !important; margin: 0 auto !important; }
+gradio-app { max-width: 100%; overflow-x: hidden; }
+.gradio-container { max-width: min(1120px, 100vw) !important; margin: 0 auto !important; }
+.gradio-container .wrap, .gradio-container main, .gradio-container .tabs { min-width: 0; max-width: 100%; }
 .ehm-head h1 { font-weight: 650; letter-spacing: -0.01em; margin-bottom: 0.1em; }
 .ehm-head p { color: var(--body-text-color-subdued); margin-top: 0; }
 .ehm-reading { overflow-wrap: anywhere; }
@@ -14,7 +16,7 @@ CSS = """
 .dark .ehm-bar { background: var(--neutral-700); }
 .ehm-bar div { height: 100%; background: var(--primary-600); transition: width 0.4s; }
 .ehm-status p { margin: 0.3rem 0 0 0; }
-.ehm-gallery .grid-wrap { min-height: 0 !important; }
+.ehm-gallery .grid-wrap { min-height: 0 !important; max-height: none !important; padding-top: 2.4rem !important; }
 .ehm-gallery:has(.thumbnail-item) { min-height: 0 !important; }
 .ehm-faces .thumbnail-item { aspect-ratio: 4 / 5 !important; background: #1f2c38; }
 .ehm-gallery .thumbnail-item img { object-fit: contain !important; }
