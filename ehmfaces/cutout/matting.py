@@ -111,11 +111,11 @@ def solve_known_background(
     """
     img = pixels.astype(np.float32) / 255
     back = np.array(background_color, np.float32) / 255
-    near = _nearby_foreground(img, alpha, max(2, pixels.shape[0] // 24))
+    near = _nearby_foreground(img, alpha, max(2, pixels.shape[0] // 48))
     way = near - back
     length = (way * way).sum(axis=2)
     solved = ((img - back) * way).sum(axis=2) / (length + 1e-6)
-    trust = length / (length + 0.02) * (4 * alpha * (1 - alpha)).clip(0, 1)
+    trust = length / (length + 0.1) * (4 * alpha * (1 - alpha)).clip(0, 1)
     refined = stretch_alpha((alpha + trust * (solved.clip(0, 1) - alpha)).astype(np.float32))
     a = refined[..., None]
     unmixed = ((img - (1 - a) * back) / np.maximum(a, 0.05)).clip(0, 1)
