@@ -153,13 +153,13 @@ def make_blend(session: Session) -> Callable[..., Faces]:
 
         folder = session.new_folder()
         mixing: dict[str, object] = {"seeds": [first, second], "weight": float(weight)}
-        pictures = {
-            f"Seed {first}": session.render(renderer, first),
-            f"{1 - weight:.0%} / {weight:.0%}": renderer.encode(session.compute(average), None, mixing),
-            f"Seed {second}": session.render(renderer, second),
-        }
+        pictures = [
+            (f"Seed {first}", session.render(renderer, first)),
+            (f"{1 - weight:.0%} / {weight:.0%}", renderer.encode(session.compute(average), None, mixing)),
+            (f"Seed {second}", session.render(renderer, second)),
+        ]
         faces = []
-        for number, (caption, png) in enumerate(pictures.items()):
+        for number, (caption, png) in enumerate(pictures):
             path = folder / f"blend{number}.png"
             path.write_bytes(png)
             faces.append((str(path), caption))

@@ -16,7 +16,8 @@ gradio-app { max-width: 100%; overflow-x: hidden; }
 .dark .ehm-bar { background: var(--neutral-700); }
 .ehm-bar div { height: 100%; background: var(--primary-600); transition: width 0.4s; }
 .ehm-status p { margin: 0.3rem 0 0 0; }
-.ehm-gallery .grid-wrap { min-height: 0 !important; max-height: none !important; padding-top: 2.4rem !important; }
+.ehm-gallery .grid-wrap { min-height: 0 !important; max-height: none !important; }
+.ehm-gallery .grid-wrap { padding-top: 2.4rem !important; }
 .ehm-gallery:has(.thumbnail-item) { min-height: 0 !important; }
 .ehm-faces .thumbnail-item { aspect-ratio: 4 / 5 !important; background: #1f2c38; }
 .ehm-gallery .thumbnail-item img { object-fit: contain !important; }

@@ -103,18 +103,13 @@ def test_files_of_the_server_cannot_be_asked_for(page_url):
 
 
 def test_the_monitor_is_off(page_url):
-    try:
-        text = ask(f"{page_url}/monitoring/summary").decode()
-    except urllib.error.HTTPError as error:
-        assert error.code >= 400
-    else:
-        assert "total_requests" not in text
+    with pytest.raises(urllib.error.HTTPError):
+        ask(f"{page_url}/monitoring/summary")
 
 
 def test_the_page_fetches_nothing_from_elsewhere(page_url):
     theme = ask(f"{page_url}/theme.css").decode()
-    assert "http://" not in theme.replace(page_url, "")
-    assert "https://" not in theme
+    assert not re.findall(r"""(?:url\(|@import)\s*["']?\s*(?:https?:)?//""", theme)
 
 
 def test_the_javascript_example_names_real_parameters(schema):
