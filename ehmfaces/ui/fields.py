@@ -39,7 +39,7 @@ def noise_field() -> gr.Radio:
 def format_field() -> gr.Dropdown:
     """Build the choice of the portrait format."""
     choices = [(portrait_format.title, name) for name, portrait_format in FORMATS.items()]
-    return gr.Dropdown(choices, value=DEFAULT_FORMAT, label="Format")  # type: ignore[arg-type]
+    return gr.Dropdown(choices, value=DEFAULT_FORMAT, label="Format", min_width=180)  # type: ignore[arg-type]
 
 
 def background_field() -> gr.Dropdown:
@@ -50,6 +50,7 @@ def background_field() -> gr.Dropdown:
         label="Background",
         info="Or type a colour like #aabbcc.",
         allow_custom_value=True,
+        min_width=180,
     )
 
 
