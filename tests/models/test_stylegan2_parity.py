@@ -129,6 +129,14 @@ def test_path_lengths_and_generator_gradients(name):
     (grad,) = torch.autograd.grad((img * noise).sum(), ws, create_graph=True)
     lengths = grad.square().sum(2).mean(1).sqrt()
     close(lengths, v["pl_lengths"], 1e-4)
+    D = load(name, "D", StyleGAN2Discriminator)
+    loss = (
+        torch.nn.functional.softplus(-D(img, tensor(v["c"])[:2])).mean() + 2 * (lengths - 0.5).square().mean()
+    )
+    loss.backward()  # pl_weight 2, running mean of path lengths 0.5
+    gradients = {key: p.grad for key, p in G.named_parameters()}
+    for key, norm in zip(v["G_grad_names"], v["G_grad_norms"], strict=True):
+        assert float(gradients[str(key)].norm()) == pytest.approx(norm, rel=1e-3, abs=1e-6), key
 
 
 def test_truncation_of_one_changes_nothing():
