@@ -24,6 +24,7 @@ def train() -> None:
 @click.option("--preset", default="portrait128", show_default=True, help="Row of the preset table.")
 @click.option("--outdir", required=True, type=FOLDER, help="Results; the same folder resumes.")
 @click.option("--warm-start", is_flag=True, help="Train as an auto-decoder on --data first.")
+@click.option("--warm-start-from", type=FOLDER, help="Folder of a finished warm start on --data.")
 @click.option("--resume", type=FILE, help="Checkpoint of another run to start from: growth, transfer.")
 @click.option("--total-kimg", type=float, help="Thousands of pictures to show the discriminator.")
 @click.option("--batch-size", type=click.IntRange(1), help="Pictures per step.")
@@ -35,6 +36,7 @@ def gan(
     preset: str,
     outdir: Path,
     warm_start: bool,
+    warm_start_from: Path | None,
     resume: Path | None,
     total_kimg: float | None,
     batch_size: int | None,
@@ -59,12 +61,13 @@ def gan(
     torch.set_flush_denormal(True)
     own = _load(data, config.resolution)
     if warm_start:
-        run_warm_start(own, config.network, config.warm_start, outdir / "warm-start", report=_print_line)
+        warm_start_from = outdir / "warm-start"
+        run_warm_start(own, config.network, config.warm_start, warm_start_from, report=_print_line)
     images = own if more_data is None else torch.cat([own, _load(more_data, config.resolution)])
-    if not warm_start:
+    if warm_start_from is None:
         config = replace(config, reconstruction_weight=0.0, d_only_kimg=0.0, adversarial_ramp_kimg=0.0)
         config = replace(config, adversarial_weight=1.0)
-    train_gan(images, config, outdir, resume, outdir / "warm-start" if warm_start else None, _print_line)
+    train_gan(images, config, outdir, resume, warm_start_from, _print_line)
 
 
 def _load(path: Path, resolution: int) -> Any:

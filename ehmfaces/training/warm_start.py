@@ -47,7 +47,7 @@ class WarmStartConfig:
     feature_weight: float = 0.06
     w_weight: float = 1e-4
     ema_kimg: float = 0.5
-    sample_spread: float = 0.8
+    sample_spread: float = 1.0
     seed: int = 0
 
 
@@ -280,6 +280,17 @@ def run_warm_start(
             state.save()
             Image.fromarray(sample_sheet(state)).save(outdir / "samples.png")
             saved, recent = time.time(), []
+
+
+def export_warm_start(folder: Path, out: Path) -> None:
+    """Write what an adversarial run needs of a warm start, in float16: the average network and the ws."""
+    header = json.loads((folder / "warm-start.json").read_text())
+    generator, ws = load_warm_start(folder)
+    torch.nn.Module.to(generator, torch.float16)
+    table = nn.Embedding.from_pretrained(ws.half())
+    out.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(out / CHECKPOINT, {"G_ema": generator, "table": table}, {}, {}, {})
+    (out / "warm-start.json").write_text(json.dumps(header, indent=1) + "\n")
 
 
 def load_warm_start(folder: Path) -> tuple[StyleGAN2Generator, Tensor]:
