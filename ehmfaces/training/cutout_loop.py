@@ -24,6 +24,7 @@ from ehmfaces.images import GAME_BACKGROUND
 from ehmfaces.metrics.matting import iou, mean_difference, rim_error
 from ehmfaces.training.checkpoint import load_checkpoint, save_checkpoint
 from ehmfaces.training.ema import update_ema
+from ehmfaces.types import Alpha
 
 CHECKPOINT = "cutout.safetensors"
 HELD_OUT_SHARE = 0.1
@@ -270,12 +271,12 @@ def _measure_person(
     backend: CutoutBackend, person: Tensor, back: Tensor, kind: str, stats: dict[str, list[float]]
 ) -> None:
     color = person[:3].float() / 255
-    truth = (person[3].float() / 255).numpy()
+    truth: Alpha = (person[3].float() / 255).numpy()
     img = color * person[3:].float() / 255 + back * (1 - person[3:].float() / 255)
     pixels = (img.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     known = GAME_BACKGROUND if kind == "game" else None
     rgba = np.asarray(cut_out(Image.fromarray(pixels), backend, known))
-    alpha = rgba[..., 3].astype(np.float32) / 255
+    alpha: Alpha = rgba[..., 3].astype(np.float32) / np.float32(255)
     figures = {f"iou_{kind}": iou(alpha, truth), f"difference_{kind}": mean_difference(alpha, truth)}
     if kind == "game":
         true_color = person[:3].permute(1, 2, 0).numpy()
