@@ -21,6 +21,9 @@ from ehmfaces.portrait.formats import PortraitFormat, get_format
 from ehmfaces.provenance import Provenance
 from ehmfaces.types import Image, NoiseMode, Seed
 
+GAP_PX = 2
+PAPER = (255, 255, 255)
+
 
 @dataclass
 class PortraitRenderer:
@@ -138,15 +141,26 @@ def mixing_grid(
     noise_mode: NoiseMode = "const",
 ) -> Image:
     """Draw the figure of style mixing: column faces on top, row faces at the left, crosses between."""
-    size = pipeline.resolution
-    grid = PILImage.new("RGB", ((len(col_seeds) + 1) * size, (len(row_seeds) + 1) * size), (255, 255, 255))
     faces = pipeline([*row_seeds, *col_seeds], truncation_psi, None, noise_mode).images
-    for index, image in enumerate(faces[: len(row_seeds)]):
-        grid.paste(image, (0, (index + 1) * size))
-    for index, image in enumerate(faces[len(row_seeds) :]):
-        grid.paste(image, ((index + 1) * size, 0))
-    mixed = pipeline.mix(row_seeds, col_seeds, col_styles, truncation_psi, noise_mode).images
-    for index, image in enumerate(mixed):
-        row, column = divmod(index, len(col_seeds))
-        grid.paste(image, ((column + 1) * size, (row + 1) * size))
+    crosses = pipeline.mix(row_seeds, col_seeds, col_styles, truncation_psi, noise_mode).images
+    return compose_grid(faces[: len(row_seeds)], faces[len(row_seeds) :], crosses)
+
+
+def compose_grid(rows: Sequence[Image], cols: Sequence[Image], crosses: Sequence[Image]) -> Image:
+    """Set pictures of one size into a grid with an empty corner.
+
+    Args:
+        rows: R pictures for the left margin.
+        cols: C pictures for the top margin.
+        crosses: R * C pictures, row by row.
+    """
+    step_x, step_y = rows[0].width + GAP_PX, rows[0].height + GAP_PX
+    grid = PILImage.new("RGB", (step_x * (len(cols) + 1), step_y * (len(rows) + 1)), PAPER)
+    for column, image in enumerate(cols):
+        grid.paste(image, (step_x * (column + 1), 0))
+    for row, image in enumerate(rows):
+        grid.paste(image, (0, step_y * (row + 1)))
+    for number, image in enumerate(crosses):
+        row, column = divmod(number, len(cols))
+        grid.paste(image, (step_x * (column + 1), step_y * (row + 1)))
     return grid

@@ -29,7 +29,7 @@ def frame_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int,
 
     Example:
         >>> frame_box((256, 256), (160, 200))
-        (26, 0, 230, 256)
+        (26, 0, 231, 256)
     """
     width, height = size
     aspect = target[0] / target[1]

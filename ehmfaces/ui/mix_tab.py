@@ -1,16 +1,15 @@
 """The Mix tab, the endpoint of the same name, and the weighted average of two faces.
 
-Owns the grid picture: column faces above, row faces at the left, crosses between. Does not know how
-layers are mixed.
+Owns fields and handlers. Does not know how layers are mixed or how the grid is drawn.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import gradio as gr
-from PIL import Image as PILImage
 
 from ehmfaces import __version__, endpoints
 from ehmfaces.errors import InputError
+from ehmfaces.facepack.render import mixing_grid
 from ehmfaces.images import encode_png
 from ehmfaces.latents.mixing import parse_styles
 from ehmfaces.provenance import Provenance
@@ -21,8 +20,6 @@ from ehmfaces.ui.boundary import with_sentences
 from ehmfaces.ui.generate_tab import Faces, draw_seed
 from ehmfaces.ui.session import GPU_QUEUE, Session, on_gpu
 
-_GAP_PX = 2
-_PAPER = (255, 255, 255)
 _LAYER_WORDS = (
     "Which layers come from the column faces: coarse (head, pose, hair shape), middle (features), "
     "fine (colours), or layers like 0-3."
@@ -59,7 +56,7 @@ def make_mix(session: Session) -> Callable[..., str]:
         styles = parse_styles(str(col_styles), session.pipeline.num_ws)
         progress((0, len(rows)), desc="Mixing faces")
         grid = session.compute(
-            lambda: _mix_grid(session, rows, cols, styles, float(truncation_psi), noise_mode)
+            lambda: mixing_grid(session.pipeline, rows, cols, styles, float(truncation_psi), noise_mode)
         )
         mixing = {"row_seeds": rows, "col_seeds": cols, "col_styles": styles}
         path = session.new_folder() / "mix.png"
@@ -78,42 +75,6 @@ def _grid_seeds(session: Session, row_seeds: object, col_seeds: object) -> tuple
             f"At most {limit} are allowed. Ask for fewer."
         )
     return rows, cols
-
-
-def _mix_grid(
-    session: Session,
-    rows: list[Seed],
-    cols: list[Seed],
-    styles: Sequence[int],
-    truncation_psi: float,
-    noise_mode: NoiseMode,
-) -> Image:
-    pipeline = session.pipeline
-    settings = {"truncation_psi": truncation_psi, "noise_mode": noise_mode}
-    row_images = [image for _, image in pipeline.iter_images(rows, **settings)]
-    col_images = [image for _, image in pipeline.iter_images(cols, **settings)]
-    crosses = pipeline.mix(rows, cols, styles, truncation_psi, noise_mode).images
-    return compose_grid(row_images, col_images, crosses)
-
-
-def compose_grid(rows: Sequence[Image], cols: Sequence[Image], crosses: Sequence[Image]) -> Image:
-    """Set pictures of one size into a grid with an empty corner.
-
-    Args:
-        rows: R pictures for the left margin.
-        cols: C pictures for the top margin.
-        crosses: R * C pictures, row by row.
-    """
-    step_x, step_y = rows[0].width + _GAP_PX, rows[0].height + _GAP_PX
-    grid = PILImage.new("RGB", (step_x * (len(cols) + 1), step_y * (len(rows) + 1)), _PAPER)
-    for column, image in enumerate(cols):
-        grid.paste(image, (step_x * (column + 1), 0))
-    for row, image in enumerate(rows):
-        grid.paste(image, (0, step_y * (row + 1)))
-    for number, image in enumerate(crosses):
-        row, column = divmod(number, len(cols))
-        grid.paste(image, (step_x * (column + 1), step_y * (row + 1)))
-    return grid
 
 
 def _grid_text(

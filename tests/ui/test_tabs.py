@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from ehmfaces.facepack.plan import plan_facepack
+from ehmfaces.facepack.render import compose_grid
 from ehmfaces.provenance import Provenance
 from ehmfaces.roster.reader import read_roster
 from ehmfaces.seeds import SEED_MAX
@@ -17,7 +18,7 @@ from ehmfaces.ui.about_tab import about_text, model_text
 from ehmfaces.ui.cutout_tab import make_cutout
 from ehmfaces.ui.facepack_tab import EXAMPLE, PackRun, make_facepack, make_reader
 from ehmfaces.ui.generate_tab import draw_seed, make_generate, restore_settings
-from ehmfaces.ui.mix_tab import compose_grid, make_blend, make_mix
+from ehmfaces.ui.mix_tab import make_blend, make_mix
 from ehmfaces.ui.roster_reading import Corrections, column_choices, describe_plan
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
