@@ -15,6 +15,7 @@ def test_truncation_formula_and_checks():
     near = truncate_ws(ws(1, 2.0), np.ones(4, np.float32), 0.25, 3)
     assert near[0, :3] == pytest.approx(1.25)
     assert near[0, 3:] == pytest.approx(2.0)
+    assert np.array_equal(truncate_ws(ws(1, 2.3), np.ones(4, np.float32), 1.0), ws(1, 2.3))
     check_truncation(0.7, None, 6)
     for psi, cutoff in ((9, None), (float("nan"), None), ("x", None), (0.7, 7), (0.7, -1)):
         with pytest.raises(LatentError, match="Truncation"):
