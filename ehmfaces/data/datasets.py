@@ -56,7 +56,7 @@ class PortraitDataset(Dataset[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float3
             pixels: uint8 [n, S, S, 3], not copied unless reduced.
             labels: float32 [n, c_dim], or None.
             xflip: Add the mirrored pictures.
-            resolution: Side to reduce to by averaging whole squares; must divide S. None = S.
+            resolution: Side to reduce to by averaging areas; at most S. None = S.
 
         Raises:
             InputError: There is no picture, the shapes do not fit, or the resolution does not divide S.
@@ -104,19 +104,19 @@ class PortraitDataset(Dataset[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float3
         return pixels.to(torch.float32) / 127.5 - 1, labels
 
     def reduced(self, resolution: int) -> "PortraitDataset":
-        """Return the same pictures at a lower resolution that divides this one."""
+        """Return the same pictures at a lower resolution."""
         return PortraitDataset(self.pixels, self.labels, xflip=self.xflip, resolution=resolution)
 
 
 def reduce_by_area(pixels: Pixels, resolution: int) -> Pixels:
-    """Average whole squares of pixels, rounding half up.
+    """Average areas of pixels, rounding half up; parts of pixels count by their share where need be.
 
     Args:
-        pixels: uint8 [n, S, S, C].
-        resolution: The new side; must divide S.
+        pixels: uint8 [n, S, S, C], C 3 or 4.
+        resolution: The new side, at most S.
 
     Raises:
-        InputError: It does not divide S.
+        InputError: It is larger than S or below 1.
 
     Example:
         >>> reduce_by_area(np.array([0, 1, 2, 3], np.uint8).reshape(1, 2, 2, 1), 1).item()
@@ -125,12 +125,12 @@ def reduce_by_area(pixels: Pixels, resolution: int) -> Pixels:
     count, side, _, channels = pixels.shape
     if resolution == side:
         return pixels
-    if resolution < 1 or side % resolution:
-        divisors = [size for size in range(1, side + 1) if side % size == 0]
-        raise InputError(
-            f"Pictures of {side} px cannot be reduced to {resolution} px exactly. "
-            f"Allowed: {', '.join(map(str, divisors))}."
-        )
+    if not 1 <= resolution < side:
+        raise InputError(f"Pictures of {side} px cannot be reduced to {resolution} px. Allowed: 1 to {side}.")
+    if side % resolution:
+        size = (resolution, resolution)
+        pictures = (PILImage.fromarray(picture).resize(size, PILImage.Resampling.BOX) for picture in pixels)
+        return np.stack([np.asarray(picture) for picture in pictures])
     factor = side // resolution
     out = np.empty((count, resolution, resolution, channels), np.uint8)
     for index, picture in enumerate(pixels):  # one by one: the sums need four times the memory
@@ -157,7 +157,7 @@ def load_dataset(
         source: `.npz` with uint8 [n, S, S, 3] under "rgb" (labels under "labels"); `.npy` with such
             an array; a folder with `pixels.npy` or with pictures at any depth (labels from
             `dataset.json`); or a ZIP of the latter.
-        resolution: Side to reduce to; must divide the pictures' side.
+        resolution: Side to reduce to; at most the pictures' side.
         xflip: Add the mirrored pictures.
         use_labels: Read labels.
         background: Colour to lay transparent pictures over, sRGB.

@@ -88,9 +88,15 @@ def test_reduction_is_the_exact_mean() -> None:
     assert PortraitDataset(pixels).reduced(6).resolution == 6
 
 
-def test_reduction_to_no_divisor_names_the_allowed_ones() -> None:
-    with pytest.raises(InputError, match=r"Allowed: 1, 2, 4, 8\."):
-        PortraitDataset(make_pixels(), resolution=3)
+def test_reduction_to_no_divisor_counts_parts_of_pixels() -> None:
+    line = np.array([0, 90, 180], np.uint8)
+    pixels = np.broadcast_to(line[None, None, :, None], (1, 3, 3, 3)).copy()
+    assert reduce_by_area(pixels, 2)[0, 0, :, 0].tolist() == [30, 150]
+
+
+def test_enlarging_is_refused() -> None:
+    with pytest.raises(InputError, match="Allowed: 1 to 8"):
+        PortraitDataset(make_pixels(), resolution=9)
 
 
 def test_labels_of_a_folder(tmp_path: Path) -> None:
