@@ -123,6 +123,12 @@ def area_shares(side: int, resolution: int) -> npt.NDArray[np.float64]:
     return shares
 
 
+def _average(picture: Pixels, shares: npt.NDArray[np.float64]) -> Pixels:
+    means = np.einsum("yi,ijc,xj->yxc", shares, picture, shares, optimize=True)
+    rounded: Pixels = (means + 0.5).astype(np.uint8)
+    return rounded
+
+
 def reduce_by_area(pixels: Pixels, resolution: int) -> Pixels:
     """Average areas of pixels, rounding half up; parts of pixels count by their share where need be.
 
@@ -144,11 +150,8 @@ def reduce_by_area(pixels: Pixels, resolution: int) -> Pixels:
         raise InputError(f"Pictures of {side} px cannot be reduced to {resolution} px. Allowed: 1 to {side}.")
     if side % resolution:
         shares = area_shares(side, resolution)
-        planes = np.stack(
-            [np.einsum("yi,ijc,xj->yxc", shares, picture, shares, optimize=True) for picture in pixels]
-        )
-        rounded: Pixels = (planes + 0.5).astype(np.uint8)
-        return rounded
+        reduced = [_average(picture, shares) for picture in pixels]
+        return np.stack(reduced)
     factor = side // resolution
     out = np.empty((count, resolution, resolution, channels), np.uint8)
     for index, picture in enumerate(pixels):  # one by one: the sums need four times the memory
