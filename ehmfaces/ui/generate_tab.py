@@ -54,8 +54,12 @@ def make_generate(session: Session) -> Callable[..., Faces]:
         wanted = _wanted_seeds(session, seeds, count)
         renderer = session.renderer(portrait_format, background, truncation_psi, noise_mode, cutout)
         folder = session.new_folder()
+        deadline = session.deadline()
         faces: Faces = []
         for done, seed in enumerate(wanted):
+            if faces and session.is_late(deadline):
+                gr.Warning(f"The time for one request is used up: {done} of {len(wanted)} faces are made.")
+                break
             progress((done, len(wanted)), desc="Making faces")
             path = folder / f"seed{seed}.png"
             path.write_bytes(session.render(renderer, seed))

@@ -1,15 +1,12 @@
 """What all visitors of the page share: loaded models, limits, running jobs, temporary folders.
 
-Owns when a model is loaded (once, at its first use) and that one picture is computed at a time. Does not
-know tabs, layouts or rosters.
+Owns when a model is loaded (once, at its first use) and that one picture is computed at a time, in the
+order in which they were asked for. Does not know tabs, layouts or rosters.
 """
 
 import importlib
-import shutil
-import tempfile
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +20,8 @@ from ehmfaces.errors import EHMFacesError, InputError
 from ehmfaces.images import parse_color
 from ehmfaces.portrait.formats import get_format
 from ehmfaces.types import Image, NoiseMode, Seed
+from ehmfaces.ui.turns import TurnLock
+from ehmfaces.ui.workfolder import work_folder
 
 if TYPE_CHECKING:
     from ehmfaces.facepack.render import PortraitRenderer
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 GPU_QUEUE = "gpu"  # events that share one place in gradio's queue
 PACK_QUEUE = "facepack"
-_FOLDER_AGE_SEC = 2 * 3600
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -45,6 +43,7 @@ class Limits:
         max_upload_bytes: Size of an uploaded file.
         gallery_faces: Faces of a facepack that are shown; the ZIP holds all.
         job_time_sec: A facepack stops after so long; what is done is kept.
+        request_time_sec: So does any other request that makes several pictures.
         refresh_sec: Least time between two refreshes of a running facepack.
         max_waiting: Requests that may wait in the queue.
     """
@@ -55,6 +54,7 @@ class Limits:
     max_upload_bytes: int = 20 * 2**20
     gallery_faces: int = 60
     job_time_sec: float = 4 * 3600.0
+    request_time_sec: float = 120.0
     refresh_sec: float = 0.7
     max_waiting: int = 32
 
@@ -81,6 +81,8 @@ class Session:
         self._cutouts: dict[str, CutoutBackend] = {}
         self._jobs: dict[str, threading.Event] = {}
         self._lock = threading.RLock()
+        self._turn = TurnLock()
+        self._is_closing = False
 
     @cached_property
     def pipeline(self) -> "FacePipeline":
@@ -136,12 +138,12 @@ class Session:
 
     def render(self, renderer: "PortraitRenderer", seed: Seed) -> bytes:
         """Return one portrait as PNG bytes; others wait meanwhile."""
-        with self._lock:
+        with self._turn:
             return renderer.render(seed)
 
     def compute(self, function: Callable[[], Image]) -> Image:
         """Run a function that uses a model while nobody else does."""
-        with self._lock:
+        with self._turn:
             return function()
 
     def check_count(self, count: float | None, limit: int, what: str) -> int:
@@ -158,6 +160,8 @@ class Session:
     def start_job(self, key: str) -> "Job":
         """Begin a job that `cancel_job` with the same key can stop."""
         cancelled = threading.Event()
+        if self._is_closing:
+            cancelled.set()
         self._jobs[key] = cancelled
         return Job(cancelled, time.monotonic() + self.limits.job_time_sec)
 
@@ -174,22 +178,23 @@ class Session:
         if self._jobs.get(key) is job.cancelled:
             del self._jobs[key]
 
-    def new_folder(self) -> Path:
-        """Make a private temporary folder, and remove those that are two hours old."""
-        for old in self._root.iterdir():
-            try:
-                if time.time() - old.stat().st_mtime > _FOLDER_AGE_SEC:
-                    shutil.rmtree(old, ignore_errors=True)
-            except FileNotFoundError:
-                continue
-        return Path(tempfile.mkdtemp(dir=self._root))
+    def deadline(self) -> float:
+        """Return when a request that starts now has to end, as time.monotonic() tells it."""
+        return time.monotonic() + self.limits.request_time_sec
 
-    @cached_property
-    def _root(self) -> Path:
-        """The folder of all folders; it goes when the session goes or the program ends."""
-        root = Path(tempfile.mkdtemp(prefix="ehmfaces-"))
-        weakref.finalize(self, shutil.rmtree, root, ignore_errors=True)
-        return root
+    def is_late(self, deadline: float) -> bool:
+        """Tell whether a request has to end: its time is used up, or the server is closing."""
+        return self._is_closing or time.monotonic() > deadline
+
+    def close(self) -> None:
+        """Ask everything that runs to hand over what it has; nothing new is begun."""
+        self._is_closing = True
+        for cancelled in list(self._jobs.values()):
+            cancelled.set()
+
+    def new_folder(self) -> Path:
+        """Make a private folder for files of one request; it is removed some hours later."""
+        return work_folder().new_folder()
 
 
 @dataclass(frozen=True)

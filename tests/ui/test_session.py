@@ -1,6 +1,3 @@
-import os
-import time
-
 import pytest
 
 from ehmfaces.errors import EHMFacesError, InputError, ModelError
@@ -59,14 +56,27 @@ def test_the_end_of_an_old_job_leaves_the_new_one(session):
     session.end_job("k", new)
 
 
-def test_old_folders_are_removed_and_young_ones_stay(make_session):
+def test_closing_stops_jobs_of_now_and_later(make_session):
     session = make_session()
-    old, young = session.new_folder(), session.new_folder()
-    os.utime(old, (time.time() - 3 * 3600,) * 2)
-    newest = session.new_folder()
-    assert not old.exists()
-    assert young.exists()
-    assert newest.exists()
+    job, deadline = session.start_job("a"), session.deadline()
+    assert not job.should_stop()
+    assert not session.is_late(deadline)
+    session.close()
+    assert job.should_stop()
+    assert session.start_job("b").should_stop()
+    assert session.is_late(deadline)
+
+
+def test_a_request_is_late_when_its_time_is_used_up(make_session):
+    session = make_session(request_time_sec=-1.0)
+    assert session.is_late(session.deadline())
+
+
+def test_folders_of_requests_are_private_and_cannot_be_guessed(session):
+    one, other = session.new_folder(), session.new_folder()
+    assert one.stat().st_mode & 0o777 == 0o700
+    assert len(one.name) == 32
+    assert one.name != other.name
 
 
 def test_without_zerogpu_a_function_stays_itself():
