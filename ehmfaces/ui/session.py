@@ -83,6 +83,7 @@ class Session:
         self._lock = threading.RLock()
         self._turn = TurnLock()
         self._is_closing = False
+        self.is_ready = False
 
     @cached_property
     def pipeline(self) -> "FacePipeline":
@@ -105,6 +106,7 @@ class Session:
         with suppress(EHMFacesError):
             _ = self.pipeline
             self.cutout("deeplab")
+            self.is_ready = True
 
     def cutout(self, name: str) -> CutoutBackend:
         """Return a cut-out back-end, loaded at its first use.
@@ -185,6 +187,11 @@ class Session:
     def is_late(self, deadline: float) -> bool:
         """Tell whether a request has to end: its time is used up, or the server is closing."""
         return self._is_closing or time.monotonic() > deadline
+
+    @property
+    def running_jobs(self) -> int:
+        """Number of jobs that have not ended."""
+        return len(self._jobs)
 
     def close(self) -> None:
         """Ask everything that runs to hand over what it has; nothing new is begun."""
