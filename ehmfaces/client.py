@@ -189,12 +189,26 @@ class Client:
 @contextmanager
 def _sentences() -> Iterator[None]:
     """Turn an error of the server into our own, with its sentence."""
+    import httpx
     from gradio_client.exceptions import AppError
+    from gradio_client.utils import QueueError
 
     try:
         yield
     except AppError as error:
         raise EHMFacesError(str(error)) from error
+    except QueueError as error:
+        raise EHMFacesError("The queue of the server is full. Try again in a minute.") from error
+    except httpx.HTTPStatusError as error:
+        raise EHMFacesError(_refusal(error.response)) from error
+
+
+def _refusal(response: Any) -> str:
+    """Return the sentence of a refusal, or its status."""
+    try:
+        return str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"The server answers with status {response.status_code}. Try again later."
 
 
 def _upload(path: str | Path) -> Any:

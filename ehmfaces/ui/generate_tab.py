@@ -17,6 +17,7 @@ from ehmfaces.types import NoiseMode, Seed
 from ehmfaces.ui import fields
 from ehmfaces.ui.boundary import with_sentences
 from ehmfaces.ui.session import GPU_QUEUE, Session, on_gpu
+from ehmfaces.ui.visit import charge_faces
 
 Faces = list[tuple[str, str]]
 
@@ -52,6 +53,7 @@ def make_generate(session: Session) -> Callable[..., Faces]:
             PNG files with their settings inside, each with its seed as caption.
         """
         wanted = _wanted_seeds(session, seeds, count)
+        charge_faces(len(wanted))
         renderer = session.renderer(portrait_format, background, truncation_psi, noise_mode, cutout)
         folder = session.new_folder()
         deadline = session.deadline()

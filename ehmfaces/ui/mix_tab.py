@@ -19,6 +19,7 @@ from ehmfaces.ui import fields
 from ehmfaces.ui.boundary import with_sentences
 from ehmfaces.ui.generate_tab import Faces, draw_seed
 from ehmfaces.ui.session import GPU_QUEUE, Session, on_gpu
+from ehmfaces.ui.visit import charge_faces
 
 _LAYER_WORDS = (
     "Which layers come from the column faces: coarse (head, pose, hair shape), middle (features), "
@@ -53,6 +54,7 @@ def make_mix(session: Session) -> Callable[..., str]:
             One PNG file: the grid with the original faces at its top and left.
         """
         rows, cols = _grid_seeds(session, row_seeds, col_seeds)
+        charge_faces(len(rows) * len(cols))
         styles = parse_styles(str(col_styles), session.pipeline.num_ws)
         progress((0, len(rows)), desc="Mixing faces")
         grid = session.compute(
@@ -106,6 +108,7 @@ def make_blend(session: Session) -> Callable[..., Faces]:
     ) -> Faces:
         """Make the first face, the weighted average and the second face."""
         first, second = check_seed(seed_a), check_seed(seed_b)
+        charge_faces(3)
         renderer = session.renderer(portrait_format, background, truncation_psi, "const", "deeplab")
 
         def average() -> Image:
