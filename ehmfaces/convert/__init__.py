@@ -1,0 +1,1 @@
+"""Foreign checkpoints, read as data: nothing that is in them is ever imported, called or run."""
