@@ -1,13 +1,17 @@
 """FacePipeline: seeds in, pictures out.
 
 Owns the checks of settings, the way seed -> z -> ws -> picture, mixing and blending. Every picture is
-computed alone, so that it does not depend on what else is asked for. Knows no file, format or roster.
+computed alone, so that it does not depend on what else is asked for. Where models lie and how the Hub is
+spoken to is in `model_folder` and `repository`. Knows no portrait format or roster.
 """
 
 import hashlib
+import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -18,10 +22,22 @@ from diffusers.utils import BaseOutput
 from PIL import Image as PILImage
 
 from ehmfaces.errors import LatentError
+from ehmfaces.images import encode_png
 from ehmfaces.latents.interpolation import blend_ws
 from ehmfaces.latents.mixing import mix_ws
 from ehmfaces.latents.truncation import check_truncation, truncate_ws
+from ehmfaces.model_card import (
+    METRICS_NAME,
+    SAMPLE_PSI,
+    SAMPLE_SEEDS,
+    SHEET_NAME,
+    CardWords,
+    build_card,
+    sample_sheet,
+)
+from ehmfaces.model_folder import find_model, load_generator, read_facts
 from ehmfaces.models.stylegan2 import StyleGAN2Generator
+from ehmfaces.repository import push_folder
 from ehmfaces.seeds import latents_from_seeds
 from ehmfaces.tensors import pixels_from_img
 from ehmfaces.types import Image, NoiseMode, Seed
@@ -52,6 +68,7 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
         model_id: Name for provenance records.
         background_color: The colour behind every head that the generator was trained on, or None when
             it is unknown.
+        license: A Hub licence id like "apache-2.0", or None when it is not stated.
     """
 
     def __init__(
@@ -59,14 +76,115 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
         generator: StyleGAN2Generator,
         model_id: str = "unnamed",
         background_color: Sequence[int] | None = None,
+        license: str | None = None,
     ) -> None:
         """Keep the network in evaluation mode."""
         super().__init__()
         generator.eval().requires_grad_(False)
         self.register_modules(generator=generator)
         self.register_to_config(
-            model_id=model_id, background_color=list(background_color) if background_color else None
+            model_id=model_id,
+            background_color=list(background_color) if background_color else None,
+            license=license,
         )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        revision: str | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        **options: Any,
+    ) -> "FacePipeline":
+        """Load a model of a folder or of the Hub, on the CPU. Only JSON and safetensors files are read.
+
+        Args:
+            name: A folder, or a Hub id: "org/name" or "org/name@revision".
+            revision: Branch, tag or commit; None = the newest.
+            dtype: Number format of the weights in memory.
+            **options: For the Hub: token, cache_dir, local_files_only, force_download.
+
+        Raises:
+            ModelError: The model is not there, cannot be had or is damaged.
+            UnsupportedModelError: It is something else.
+        """
+        snapshot = find_model(str(name), revision, **options)
+        facts = read_facts(snapshot.folder, str(name))
+        generator = load_generator(snapshot.folder, str(name), dtype)
+        return cls(generator, facts.model_id, facts.background_color, facts.license or snapshot.license)
+
+    def save_pretrained(self, save_directory: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Write model_index.json and a generator folder that `from_pretrained` reads.
+
+        Args:
+            save_directory: Target; made when it is missing.
+            dtype: Number format on disk; None = float16 where that changes no value, else float32.
+        """
+        config = {key: value for key, value in self.generator.config.items() if not key.startswith("_")}
+        generator = type(self.generator)(**config)
+        generator.load_state_dict(self.generator.state_dict())
+        torch.nn.Module.to(generator, dtype or _lossless_dtype(generator))
+        copy = FacePipeline(generator, self.model_id, self.background_color, self.license)
+        DiffusionPipeline.save_pretrained(copy, save_directory)
+        for path in Path(save_directory).rglob("*.safetensors"):
+            path.chmod(0o644)
+
+    def save_with_card(self, folder: Path, name: str, words: CardWords | None = None) -> None:
+        """Write what `push_to_hub` uploads: the model under its new name, its card and a sample sheet.
+
+        Args:
+            folder: Target; an `onnx` folder in it is mentioned in the card.
+            name: Hub id that the model is to have.
+            words: What only a person can say.
+        """
+        words = words or CardWords(self.license)
+        license = words.license or self.license
+        words = CardWords(license, words.data, words.metrics)
+        FacePipeline(self.generator, name, self.background_color, license).save_pretrained(folder)
+        sheet = sample_sheet(self(SAMPLE_SEEDS, SAMPLE_PSI).images)
+        (folder / SHEET_NAME).write_bytes(encode_png(sheet, {"Software": "ehmfaces", "Model": name}))
+        card = build_card(name, self.facts, words, (folder / "onnx").is_dir())
+        (folder / "README.md").write_text(card, "utf-8")
+        if words.metrics:
+            (folder / METRICS_NAME).write_text(json.dumps(dict(words.metrics), indent=2), "utf-8")
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        token: str | None = None,
+        private: bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload model",
+        words: CardWords | None = None,
+    ) -> str:
+        """Upload generator, card and sample sheet in one commit; a discriminator never goes along.
+
+        Args:
+            repo_id: Like "org/name"; made when it is missing.
+            token: Must allow writing; None = HF_TOKEN or the stored one.
+            private: For a new repository; None = the account's default.
+            revision: A branch, made when it is missing; None = "main".
+            commit_message: One line.
+            words: Licence, data and metrics for the card.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ModelError: The Hub does not take it; the text says why.
+        """
+        with tempfile.TemporaryDirectory(prefix="ehmfaces-push-") as folder:
+            self.save_with_card(Path(folder), repo_id, words)
+            return push_folder(
+                Path(folder),
+                repo_id,
+                token=token,
+                private=private,
+                revision=revision,
+                commit_message=commit_message,
+            )
 
     @property
     def model_id(self) -> str:
@@ -78,6 +196,28 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
         """The known colour behind every head, 0 to 255, or None."""
         color = self.config.background_color
         return (int(color[0]), int(color[1]), int(color[2])) if color else None
+
+    @property
+    def license(self) -> str | None:
+        """Licence id of the model, or None when it is not stated."""
+        name = self.config.license
+        return str(name) if name else None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a model card says: class, sizes, number of parameters, background and hash."""
+        generator = self.generator
+        return {
+            "class_name": type(generator).__name__,
+            "resolution": self.resolution,
+            "parameters": f"{sum(p.numel() for p in generator.parameters()):,}",
+            "z_dim": generator.z_dim,
+            "w_dim": generator.w_dim,
+            "c_dim": generator.c_dim,
+            "num_ws": self.num_ws,
+            "background_color": self.background_color,
+            "model_hash": self.model_hash,
+        }
 
     @property
     def num_ws(self) -> int:
@@ -212,6 +352,13 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
         ws = blend_ws(first, second, weight)
         image = self.synthesize(ws, noise_mode, seed_a)
         return FaceOutput(images=[image], seeds=[seed_a], ws=ws[None])
+
+
+def _lossless_dtype(network: torch.nn.Module) -> torch.dtype:
+    """Return float16 when it holds every value of a network exactly, else float32."""
+    values = network.state_dict().values()
+    exact = all(torch.equal(value.to(torch.float16).to(value.dtype), value) for value in values)
+    return torch.float16 if exact else torch.float32
 
 
 def check_noise_mode(noise_mode: str) -> None:
