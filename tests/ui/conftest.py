@@ -1,7 +1,11 @@
 """One page with tiny real models, served once on loopback for all tests here."""
 
+import asyncio
+import gc
 import json
 import os
+import warnings
+from contextlib import contextmanager
 
 import pytest
 
@@ -52,8 +56,6 @@ def session(make_session):
 
 @pytest.fixture(scope="session")
 def page_url(session):
-    import warnings
-
     from ehmfaces.ui.app import build_app, launch
 
     with warnings.catch_warnings():
@@ -62,3 +64,34 @@ def page_url(session):
         _, url, _ = launch(demo, prevent_thread_lock=True, quiet=True)
     yield url.rstrip("/")
     demo.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def serve_page():
+    """Serve further pages on loopback, with rules of their own; gives the page and its address."""
+    from ehmfaces.ui.app import build_app, launch
+    from ehmfaces.ui.settings import LOCAL
+
+    opened = []
+
+    def serve(session, rules=LOCAL):
+        with _quiet():
+            demo = build_app(session)
+            _, url, _ = launch(demo, rules=rules, prevent_thread_lock=True, quiet=True)
+        opened.append(demo)
+        return demo, url.rstrip("/")
+
+    yield serve
+    with _quiet():
+        for demo in opened:
+            demo.close(verbose=False)
+
+
+@contextmanager
+def _quiet():
+    """Let go of the event loops that gradio leaves unclosed at every start."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+        asyncio.set_event_loop(None)
+        gc.collect()
