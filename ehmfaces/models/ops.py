@@ -4,7 +4,8 @@ Everything works on float tensors [N, C, H, W], channels_last where it is fast, 
 twice. Knows no network, no file and no picture.
 
 Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (2020), section 2 and
-appendix B; Karras et al., "Training GANs with Limited Data" (2020), appendix B.
+appendix B; Karras et al., "Training GANs with Limited Data" (2020), appendix B; Karras et al., "Alias-Free
+Generative Adversarial Networks" (2021), section 3.
 """
 
 from collections.abc import Sequence
@@ -176,9 +177,104 @@ def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
     return (styles.square() @ energy.t() + 1e-8).rsqrt()
 
 
+def filtered_lrelu(
+    x: Tensor,
+    up_filter: Tensor | None,
+    down_filter: Tensor | None,
+    up: int = 1,
+    down: int = 1,
+    padding: tuple[int, int] = (0, 0),
+    slope: float = LRELU_SLOPE,
+    gain: float = SQRT_2,
+    clamp: float | None = None,
+) -> Tensor:
+    """Leaky ReLU between a low-pass upsampling and a low-pass downsampling, so that it cannot alias.
+
+    Filters always run in float32: their stop band is worth nothing in half precision.
+
+    Args:
+        x: [N, C, H, W], the bias already added.
+        up_filter: FIR filter [taps] (separable) or [taps, taps] of sum 1, or None for up 1.
+        down_filter: The same for down.
+        up: Upsampling factor of the filter before the activation.
+        down: Downsampling factor of the filter after it.
+        padding: Pixels before and after each axis, counted after upsampling; may be negative.
+        slope: Of the leaky ReLU.
+        gain: Factor on its result.
+        clamp: Largest absolute value of that, or None.
+
+    Source: "Alias-Free Generative Adversarial Networks", section 3.1 and appendix F.
+    """
+    # Leaky ReLU is positively homogeneous: its gain rides on the filter before it.
+    wide = fir_up(x.float(), up_filter, up, padding, gain * up * up)
+    if torch.is_grad_enabled():
+        y = F.leaky_relu(wide, slope) if slope != 1 else wide
+        y = y if clamp is None else y.clamp(-clamp, clamp)
+    else:
+        y = F.leaky_relu_(wide, slope) if slope != 1 else wide
+        y = y if clamp is None else y.clamp_(-clamp, clamp)
+    return fir_down(y, down_filter, down).to(x.dtype)
+
+
+def fir_up(x: Tensor, kernel: Tensor | None, up: int, padding: tuple[int, int], gain: float) -> Tensor:
+    """Insert zeros, pad both axes alike and filter, as one transposed convolution per axis.
+
+    Args:
+        x: [N, C, H, W].
+        kernel: FIR filter [taps] or [taps, taps], or None.
+        up: Upsampling factor.
+        padding: Pixels before and after each axis, counted after upsampling; may be negative.
+        gain: Factor on the result.
+    """
+    if kernel is None:
+        x = insert_zeros(x, up) if up > 1 else x
+        return (F.pad(x, padding * 2) if any(padding) else x) * gain
+    taps, channels = kernel.shape[0], x.shape[1]
+    # The full convolution is longer by `before` and `after` than what is wanted.
+    before, after = taps - 1 - padding[0], taps - up - padding[1]
+    cut = max(0, min(before, after))
+    if kernel.ndim == 2:
+        weight = (kernel * gain)[None, None].expand(channels, 1, -1, -1)
+        x = F.conv_transpose2d(x, weight, stride=up, padding=cut, groups=channels)
+    else:
+        line = (kernel * gain**0.5).expand(channels, 1, 1, -1)
+        x = F.conv_transpose2d(x, line, stride=(1, up), padding=(0, cut), groups=channels)
+        line = line.transpose(2, 3)
+        x = F.conv_transpose2d(x, line, stride=(up, 1), padding=(cut, 0), groups=channels)
+    rest = (cut - before, cut - after) * 2
+    return F.pad(x, rest) if any(rest) else x
+
+
+def fir_down(x: Tensor, kernel: Tensor | None, down: int) -> Tensor:
+    """Filter without padding and take every `down`-th pixel, one convolution per axis.
+
+    Args:
+        x: [N, C, H, W].
+        kernel: FIR filter [taps] or [taps, taps], or None.
+        down: Downsampling factor.
+    """
+    if kernel is None:
+        return x[:, :, ::down, ::down] if down > 1 else x
+    channels = x.shape[1]
+    if kernel.ndim == 2:
+        weight = kernel.flip(0, 1)[None, None].expand(channels, 1, -1, -1)
+        return F.conv2d(x, weight, stride=down, groups=channels)
+    line = kernel.flip(0).expand(channels, 1, 1, -1)
+    x = F.conv2d(x, line.transpose(2, 3), stride=(down, 1), groups=channels)
+    return F.conv2d(x, line, stride=(1, down), groups=channels)
+
+
 def normalize_2nd_moment(x: Tensor, eps: float = 1e-8) -> Tensor:
     """Scale every row of [N, C] to mean square 1."""
     return x * (x.square().mean(dim=1, keepdim=True) + eps).rsqrt()
+
+
+def truncate(ws: Tensor, w_avg: Tensor, truncation_psi: float, truncation_cutoff: int | None) -> Tensor:
+    """Pull the leading layers of ws [N, num_ws, w_dim] towards w_avg [w_dim]."""
+    near = w_avg.lerp(ws, truncation_psi)
+    if truncation_cutoff is None:
+        return near
+    return torch.cat([near[:, :truncation_cutoff], ws[:, truncation_cutoff:]], dim=1)
 
 
 def minibatch_stddev(x: Tensor, group_size: int | None, num_channels: int = 1) -> Tensor:

@@ -29,6 +29,7 @@ from ehmfaces.models.ops import (
     modulated_conv2d,
     normalize_2nd_moment,
     setup_filter,
+    truncate,
     upsample2d,
 )
 
@@ -189,14 +190,6 @@ class MappingNetwork(nn.Module):
             return w
         ws = w[:, None].repeat(1, self.num_ws, 1)  # [N, num_ws, w_dim]
         return truncate(ws, self.w_avg, truncation_psi, truncation_cutoff) if truncation_psi != 1 else ws
-
-
-def truncate(ws: Tensor, w_avg: Tensor, truncation_psi: float, truncation_cutoff: int | None) -> Tensor:
-    """Pull the leading layers of ws [N, num_ws, w_dim] towards w_avg [w_dim]."""
-    near = w_avg.lerp(ws, truncation_psi)
-    if truncation_cutoff is None:
-        return near
-    return torch.cat([near[:, :truncation_cutoff], ws[:, truncation_cutoff:]], dim=1)
 
 
 class SynthesisLayer(nn.Module):
