@@ -17,6 +17,7 @@ _HOMES = {
     "Provenance": "ehmfaces.provenance",
     "StyleGAN2Discriminator": "ehmfaces.models.stylegan2",
     "StyleGAN2Generator": "ehmfaces.models.stylegan2",
+    "StyleGAN3Generator": "ehmfaces.models.stylegan3",
     "compose_portrait": "ehmfaces.portrait.compose",
     "cut_out": "ehmfaces.cutout.base",
     "load_cutout_backend": "ehmfaces.cutout.base",
