@@ -15,11 +15,15 @@ from safetensors import SafetensorError, safe_open
 
 from ehmfaces.errors import ModelError, UnsupportedModelError
 from ehmfaces.models.stylegan2 import StyleGAN2Generator
+from ehmfaces.models.stylegan3 import StyleGAN3Generator
 from ehmfaces.repository import Snapshot, fetch, split_name
 
 EMBEDDED_ID = "ehmfaces/embedded"
 EMBEDDED_DIR = Path(__file__).parent / "weights" / "faces"
-GENERATOR_CLASSES: dict[str, type[Any]] = {"StyleGAN2Generator": StyleGAN2Generator}
+GENERATOR_CLASSES: dict[str, type[Any]] = {
+    "StyleGAN2Generator": StyleGAN2Generator,
+    "StyleGAN3Generator": StyleGAN3Generator,
+}
 _PARAMETERS = ("weight", "bias", "const", "noise_strength")  # last parts of names; all else are buffers
 
 
