@@ -5,11 +5,13 @@ with, because defaults differ: w_avg_beta 0.995 or 0.998, conv_clamp None or 256
 no opcodes, no files and no torch.
 """
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ehmfaces.convert.records import FloatArray, PlainObject
+from ehmfaces.convert.records import PlainObject
 from ehmfaces.convert.stored_network import Conversion, ReadWeights, StoredNetwork, solve_channels
 from ehmfaces.convert.vocabulary import PERSISTENT
 from ehmfaces.errors import UnsupportedModelError
@@ -20,6 +22,8 @@ MAX_FEATURES = 65536
 MAX_MAPPING_LAYERS = 64
 MAX_TAPS = 64
 DEFAULT_TAPS = [1, 3, 3, 1]
+ACTIVATIONS = ("lrelu", "linear")
+ARCHITECTURES = ("skip", "resnet", "orig")
 
 
 def convert_nvidia(content: Any, network: str, label: str) -> Conversion:
@@ -45,9 +49,7 @@ def convert_nvidia(content: Any, network: str, label: str) -> Conversion:
 
 def _pick(content: Any, network: str, label: str) -> PlainObject:
     networks = content if isinstance(content, dict) else {network: content}
-    found = {
-        name: networks[name] for name in NETWORKS if isinstance(networks.get(name), PlainObject)
-    }
+    found = {name: networks[name] for name in NETWORKS if isinstance(networks.get(name), PlainObject)}
     if network in found and found[network].kind == PERSISTENT:
         chosen: PlainObject = found[network]
         return chosen
@@ -76,12 +78,20 @@ def _number(value: float | None) -> float | int | None:
     return int(value) if value is not None and value.is_integer() else value
 
 
+def _activation(net: StoredNetwork) -> Callable[[str, str], str]:
+    return lambda path, name: net.word(path, name, ACTIVATIONS)
+
+
+def _architecture(net: StoredNetwork) -> Callable[[str, str], str]:
+    return lambda path, name: net.word(path, name, ARCHITECTURES)
+
+
 def _mapping(net: StoredNetwork) -> dict[str, Any]:
     layers = net.whole("mapping", "num_layers", MAX_MAPPING_LAYERS)
     paths = [f"mapping.fc{index}" for index in range(layers)]
     options: dict[str, Any] = {"num_layers": layers}
     if layers:
-        options["activation"] = net.agreed(paths, "activation", net.word)
+        options["activation"] = net.agreed(paths, "activation", _activation(net))
         options["lr_multiplier"] = net.agreed(paths, "bias_gain", net.real)
     if layers > 1:
         options["layer_features"] = net.width("mapping.fc0.weight")
@@ -110,7 +120,7 @@ def _taps(net: StoredNetwork, name: str) -> list[float]:
     shape = net.shape(name)
     if not shape or len(shape) > 2 or max(shape) > MAX_TAPS or len(set(shape)) != 1:
         raise net.unsupported(f"the filter {name} has the shape {list(shape)}")
-    stored: FloatArray = net.tensors[name].read().astype(np.float64)
+    stored = net.tensors[name].read().astype(np.float64)
     line = stored if stored.ndim == 1 else stored.sum(axis=1)
     square = np.outer(line, line) if stored.ndim == 1 else stored
     default = np.outer(DEFAULT_TAPS, DEFAULT_TAPS) / np.sum(DEFAULT_TAPS) ** 2
@@ -128,15 +138,14 @@ def _fp16_blocks(net: StoredNetwork, owner: str, blocks: list[str]) -> int:
     given = net.given(owner, "num_fp16_res")
     if given is not None:
         return int(given)
-    return sum(bool(as_flag) for as_flag in (net.modules.get(path, {}).get("use_fp16") for path in blocks))
+    return sum(net.flag(path, "use_fp16") for path in blocks)
 
 
 def _stylegan2_generator(net: StoredNetwork) -> dict[str, Any]:
     resolutions = _block_resolutions(net)
     blocks = [f"synthesis.b{resolution}" for resolution in resolutions]
     layers = [f"{path}.{name}" for path in blocks for name in ("conv0", "conv1")][1:]
-    if net.agreed(layers, "activation", net.word) != "lrelu":
-        raise net.unsupported("its synthesis layers use another activation than lrelu")
+    net.agreed(layers, "activation", lambda path, name: net.word(path, name, ("lrelu",)))
     widths = {
         resolution: net.width(f"{path}.conv1.weight")
         for resolution, path in zip(resolutions, blocks, strict=True)
@@ -145,9 +154,9 @@ def _stylegan2_generator(net: StoredNetwork) -> dict[str, Any]:
         **_channels(net, "synthesis", widths),
         "num_fp16_res": _fp16_blocks(net, "synthesis", blocks),
         "conv_clamp": _number(net.agreed(layers, "conv_clamp", net.real_or_none)),
-        "architecture": net.agreed(blocks, "architecture", net.word),
+        "architecture": net.agreed(blocks, "architecture", _architecture(net)),
         "resample_filter": _taps(net, "synthesis.b4.resample_filter"),
-        "use_noise": bool(net.agreed(layers, "use_noise", net.whole_or_bool)),
+        "use_noise": net.agreed(layers, "use_noise", net.flag),
     }
     beta = net.real_or_none("mapping", "w_avg_beta")
     return {
@@ -168,13 +177,13 @@ def _discriminator(net: StoredNetwork) -> dict[str, Any]:
     c_dim = net.whole("", "c_dim", MAX_FEATURES)
     return {
         **_sizes(net, "c_dim", "img_resolution", "img_channels"),
-        "architecture": net.agreed([*blocks, "b4"], "architecture", net.word),
+        "architecture": net.agreed([*blocks, "b4"], "architecture", _architecture(net)),
         **_channels(net, "", widths),
         "num_fp16_res": _fp16_blocks(net, "", blocks),
         "conv_clamp": _number(net.agreed([*layers, "b4.conv"], "conv_clamp", net.real_or_none)),
         "cmap_dim": net.whole("b4", "cmap_dim", MAX_FEATURES) if c_dim else None,
         "block_kwargs": {
-            "activation": net.agreed(layers, "activation", net.word),
+            "activation": net.agreed(layers, "activation", _activation(net)),
             "resample_filter": _taps(net, f"{blocks[0]}.resample_filter"),
         },
         "mapping_kwargs": _mapping(net) if c_dim else {},
@@ -190,44 +199,60 @@ def _epilogue(net: StoredNetwork) -> dict[str, Any]:
     return {
         "mbstd_group_size": _number(group_size),
         "mbstd_num_channels": channels,
-        "activation": net.word("b4.conv", "activation"),
+        "activation": net.word("b4.conv", "activation", ACTIVATIONS),
     }
 
 
-# Settings of StyleGAN3 that its layers do not store in a form from which they can be had: defaults as published.
+# Settings that the synthesis network of StyleGAN3 may not store; defaults as published.
 _STYLEGAN3_DEFAULTS = {
     "channel_base": 32768,
     "channel_max": 512,
     "num_critical": 2,
-    "first_cutoff": 2,
     "first_stopband": 2**2.1,
     "last_stopband_rel": 2**0.3,
     "margin_size": 10,
     "output_scale": 0.25,
     "num_fp16_res": 4,
-    "filter_size": 6,
-    "lrelu_upsampling": 2,
 }
 
 
 def _stylegan3_generator(net: StoredNetwork) -> dict[str, Any]:
-    layers = sorted(
-        (path for path in net.modules if path.startswith("synthesis.L") and path.count(".") == 1),
-        key=lambda path: int(path[len("synthesis.L") :].partition("_")[0] or -1),
-    )
-    synthesis: dict[str, Any] = {"num_layers": net.whole("synthesis", "num_layers", MAX_MAPPING_LAYERS)}
+    layers = _stylegan3_layers(net)
+    synthesis: dict[str, Any] = {"num_layers": len(layers) - 1}  # the last one is ToRGB
     for name, default in _STYLEGAN3_DEFAULTS.items():
         stored = net.real("synthesis", name) if net.has("synthesis", name) else net.given("synthesis", name)
         synthesis[name] = _number(float(default if stored is None else stored))
-    synthesis["conv_kernel"] = net.whole(layers[0], "conv_kernel", 15)
-    synthesis["use_radial_filters"] = any(bool(net.attribute(path, "down_radial")) for path in layers)
-    synthesis["conv_clamp"] = _number(net.agreed(layers, "conv_clamp", net.real_or_none))
-    synthesis["magnitude_ema_beta"] = net.agreed(layers, "magnitude_ema_beta", net.real)
-    mapping = {**_mapping(net), "w_avg_beta": net.real_or_none("mapping", "w_avg_beta")}
+    synthesis |= {
+        "first_cutoff": _number(net.real("synthesis.input", "bandwidth")),
+        "filter_size": net.whole(layers[0], "up_taps", 1024) // net.whole(layers[0], "up_factor", 64),
+        "lrelu_upsampling": _lrelu_upsampling(net, layers[0]),
+        "conv_kernel": net.whole(layers[0], "conv_kernel", 15),
+        "use_radial_filters": any(net.flag(path, "down_radial") for path in layers),
+        "conv_clamp": _number(net.agreed(layers, "conv_clamp", net.real_or_none)),
+        "magnitude_ema_beta": net.agreed(layers, "magnitude_ema_beta", net.real),
+    }
     # The mapping network of StyleGAN3 has one width and one activation.
-    mapping = {key: mapping[key] for key in ("num_layers", "lr_multiplier", "w_avg_beta") if key in mapping}
+    mapping = _mapping(net)
+    mapping = {name: mapping[name] for name in ("num_layers", "lr_multiplier") if name in mapping}
     return {
         **_sizes(net, "z_dim", "c_dim", "w_dim", "img_resolution", "img_channels"),
-        "mapping_kwargs": mapping,
+        "mapping_kwargs": {**mapping, "w_avg_beta": net.real_or_none("mapping", "w_avg_beta")},
         **synthesis,
     }
+
+
+def _stylegan3_layers(net: StoredNetwork) -> list[str]:
+    """Return the paths of the synthesis layers L0_..., L1_..., in order."""
+    found = {}
+    for path in net.modules:
+        match = re.fullmatch(r"synthesis\.L(\d{1,2})_\d+_\d+", path)
+        if match:
+            found[int(match[1])] = path
+    if not found or sorted(found) != list(range(len(found))):
+        raise net.unsupported("its synthesis layers are not numbered from L0 on")
+    return [found[index] for index in sorted(found)]
+
+
+def _lrelu_upsampling(net: StoredNetwork, path: str) -> int:
+    rates = [net.real(path, f"{side}_sampling_rate") for side in ("tmp", "in", "out")]
+    return int(rates[0] // max(1.0, *rates[1:]))

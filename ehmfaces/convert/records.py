@@ -108,9 +108,7 @@ class StoredTensor:
         code = TORCH_FORMATS[self.torch_format]
         numbers = np.frombuffer(self.storage.data, "<u2" if code == BFLOAT16 else code)
         strides = [step * numbers.itemsize for step in self.strides]
-        view = np.lib.stride_tricks.as_strided(
-            numbers[self.offset :], self.shape, strides, writeable=False
-        )
+        view = np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, strides, writeable=False)
         if code == BFLOAT16:  # the upper half of a float32
             return (view.astype(np.uint32) << 16).view(np.float32)
         return np.array(view, dtype=np.float32, order="C")

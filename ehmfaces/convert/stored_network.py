@@ -56,8 +56,8 @@ class StoredNetwork:
             children = self._group(module.state, "_modules")
             if len(self.modules) + len(waiting) + len(children) > MAX_MODULES or depth > MAX_DEPTH:
                 raise ModelError(
-                    f"{label} holds a network of more than {MAX_MODULES} layers or {MAX_DEPTH} levels; no StyleGAN "
-                    "has so many."
+                    f"{label} holds a network of more than {MAX_MODULES} layers or {MAX_DEPTH} levels; "
+                    "no StyleGAN has so many."
                 )
             for name, child in children.items():
                 if isinstance(child, PlainObject):
@@ -119,19 +119,23 @@ class StoredNetwork:
         """Return a finite number, or None where the network has none."""
         return None if self.attribute(path, name) is None else self.real(path, name)
 
-    def word(self, path: str, name: str) -> str:
-        """Return a short text."""
+    def flag(self, path: str, name: str) -> bool:
+        """Return a yes or no."""
         value = self.attribute(path, name)
-        if not isinstance(value, str) or len(value) > 40:
-            raise self.unsupported(f"{path or 'the network'} has a {name} that is no word")
-        return value
+        return value if isinstance(value, bool) else bool(self.whole(path, name, 1))
+
+    def word(self, path: str, name: str, known: tuple[str, ...]) -> str:
+        """Return one of the known words."""
+        value = self.attribute(path, name)
+        if value not in known:
+            raise self.unsupported(f"{path or 'the network'} has another {name} than {', '.join(known)}")
+        return str(value)
 
     def given(self, path: str, name: str) -> Any:
         """Return a keyword that a layer was made with, or None."""
         keywords = self.modules.get(path, {}).get("_init_kwargs")
         value = as_number(keywords.get(name)) if isinstance(keywords, dict) else None
-        finite = type(value) is not float or math.isfinite(value)
-        return value if type(value) in (int, float, bool) and finite and abs(value) < 2**31 else None
+        return value if isinstance(value, (int, float)) and -(2**31) < value < 2**31 else None
 
     def has(self, path: str, name: str) -> bool:
         """Return whether a layer has an attribute that is not None."""

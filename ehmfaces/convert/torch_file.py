@@ -11,7 +11,7 @@ import io
 import zipfile
 from typing import Any
 
-from ehmfaces.convert.records import STORAGE_FORMATS, Blob, Storage, is_shape, is_whole
+from ehmfaces.convert.records import STORAGE_FORMATS, Blob, Storage, is_shape
 from ehmfaces.convert.unpickler import Budget, Name, Unpickler
 from ehmfaces.convert.vocabulary import STORAGE_FILE, TORCH_FILE, Vocabulary
 from ehmfaces.errors import ModelError, UnsafePickleError
@@ -194,8 +194,8 @@ class _Archive:
         entries = {info.filename: info for info in listed}
         if len(entries) != len(listed) or len(listed) > MAX_ENTRIES:
             raise UnsafePickleError(
-                f"{self.label}, byte {self.base:,}: found a zip file with names that are there twice, or with "
-                f"more than {MAX_ENTRIES:,} entries. torch.save writes no such file. Nothing was run."
+                f"{self.label}, byte {self.base:,}: found a zip file with names that are there twice, or "
+                f"with more than {MAX_ENTRIES:,} entries. torch.save writes no such file. Nothing was run."
             )
         return entries
 
@@ -203,16 +203,16 @@ class _Archive:
         """Return the bytes of an entry and where they lie."""
         info = self.entries.get(self.prefix + name)
         if info is None:
-            raise self._damaged(f"the zip file lacks {ascii(name[:80])}")
+            raise self._damaged(f"the zip file lacks {name[:80]!a}")
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 0x41:
-            raise self._damaged(f"{ascii(name[:80])} is compressed or encrypted, which torch.save never does")
+            raise self._damaged(f"{name[:80]!a} is compressed or encrypted, which torch.save never does")
         head = bytes(self.data[info.header_offset : info.header_offset + 30])
         if len(head) < 30 or head[:4] != ZIP_START:
-            raise self._damaged(f"{ascii(name[:80])} is not where the directory says")
+            raise self._damaged(f"{name[:80]!a} is not where the directory says")
         start = info.header_offset + 30
         start += int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
         if start + info.file_size > len(self.data):
-            raise self._damaged(f"{ascii(name[:80])} breaks off")
+            raise self._damaged(f"{name[:80]!a} breaks off")
         return self.data[start : start + info.file_size], start
 
     def read(self, vocabulary: Vocabulary, budget: Budget) -> Any:

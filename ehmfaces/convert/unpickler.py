@@ -111,15 +111,15 @@ class Unpickler:
     def refuse(self, what: str) -> NoReturn:
         """Raise UnsafePickleError that names what was found and where."""
         raise UnsafePickleError(
-            f"{self.label}, byte {self.base + self.opcode_at:,}: found {what}. A checkpoint holds only numbers "
-            "and names of known layers, so nothing was run and nothing imported. Ask for a safetensors file."
+            f"{self.label}, byte {self.base + self.opcode_at:,}: found {what}. A checkpoint holds only "
+            "numbers and names of known layers; nothing was run or imported. Ask for a safetensors file."
         )
 
     def damaged(self, what: str) -> NoReturn:
         """Raise ModelError that says what is broken and where."""
         raise ModelError(
-            f"{self.label}, byte {self.base + self.opcode_at:,}: {what}. The file is damaged or no checkpoint: "
-            "get it again."
+            f"{self.label}, byte {self.base + self.opcode_at:,}: {what}. The file is damaged or no "
+            "checkpoint: get it again."
         )
 
     def spend(self, nbytes: int) -> None:
@@ -281,6 +281,9 @@ class Unpickler:
         else:
             self._pop_mark()
 
+    def _drop_mark(self) -> None:
+        self._pop_mark()
+
     def _put(self, index: int) -> None:
         self.memo[index] = self.stack[-1]
 
@@ -386,7 +389,7 @@ _HANDLERS: dict[int, Callable[[Unpickler], None]] = {
     0x90: Unpickler._additems,
     0x91: Unpickler._frozenset,
     ord("0"): Unpickler._pop,
-    ord("1"): lambda u: u._pop_mark() and None,
+    ord("1"): Unpickler._drop_mark,
     ord("q"): lambda u: u._put(u._unsigned(1)),
     ord("r"): lambda u: u._put(u._unsigned(4)),
     0x94: Unpickler._memoize,

@@ -40,7 +40,9 @@ def _dict(args: tuple[Any, ...], reader: Unpickler) -> dict[Any, Any]:
     reader.spend(len(args[0]))
     pairs = {}
     for pair in args[0]:
-        _expect(isinstance(pair, (tuple, list)) and len(pair) == 2, "a dict made of something else than pairs")
+        _expect(
+            isinstance(pair, (tuple, list)) and len(pair) == 2, "a dict made of something else than pairs"
+        )
         reader.check_plain(pair[0])
         pairs[pair[0]] = pair[1]
     return pairs
@@ -106,7 +108,7 @@ def _tensor_v3(args: tuple[Any, ...], reader: Unpickler) -> StoredTensor:
     _expect(len(args) in (7, 8) and isinstance(args[6], Name), "a tensor without a number format")
     module, _, torch_format = args[6].text.partition(".")
     _expect(module == "torch" and torch_format in TORCH_FORMATS, f"a tensor of {args[6].text}")
-    return make_tensor(*args[:4], torch_format=torch_format)
+    return make_tensor(args[0], args[1], args[2], args[3], torch_format)
 
 
 def _parameter(args: tuple[Any, ...], reader: Unpickler) -> StoredTensor:
