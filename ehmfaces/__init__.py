@@ -20,6 +20,8 @@ _HOMES = {
     "StyleGAN3Generator": "ehmfaces.models.stylegan3",
     "compose_portrait": "ehmfaces.portrait.compose",
     "cut_out": "ehmfaces.cutout.base",
+    "import_checkpoint": "ehmfaces.convert.checkpoint",
+    "import_nvidia_pkl": "ehmfaces.convert.checkpoint",
     "load_cutout_backend": "ehmfaces.cutout.base",
     "load_pipeline": "ehmfaces.hub",
     "plan_facepack": "ehmfaces.facepack.plan",

@@ -5,9 +5,11 @@ and weights belong together before memory is taken. The layouts themselves are i
 """
 
 import hashlib
+import json
 import mmap
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -27,10 +29,12 @@ from ehmfaces.convert.unpickler import Unpickler, budget_for
 from ehmfaces.convert.vocabulary import TF_NETWORK, network_file
 from ehmfaces.errors import InputError, ModelError, UnsupportedModelError
 from ehmfaces.models.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
+from ehmfaces.models.stylegan3 import StyleGAN3Generator
 
 _CLASSES: dict[str, type[Any]] = {
     "StyleGAN2Discriminator": StyleGAN2Discriminator,
     "StyleGAN2Generator": StyleGAN2Generator,
+    "StyleGAN3Generator": StyleGAN3Generator,
 }
 # Files that are known, but not as checkpoints with a foreign layout: first bytes -> what to do.
 _OTHER_FILES = {
@@ -116,6 +120,30 @@ def save_checkpoint(path: Path, folder: Path, network: str = "G_ema") -> SavedCh
     return SavedCheckpoint(origin, folder, source, hash_weights(model), model)
 
 
+def verify_checkpoint(saved: SavedCheckpoint) -> Iterator[tuple[str, tuple[int, ...], str]]:
+    """Read a written folder back and compare it with the network that was imported.
+
+    Yields:
+        Name, shape and first 16 hexadecimal digits of the SHA-256 of every weight's float32 values.
+
+    Raises:
+        ModelError: The folder does not hold the same.
+    """
+    read = type(saved.model).from_pretrained(saved.folder, low_cpu_mem_usage=False, local_files_only=True)
+    if _plain_config(read) != _plain_config(saved.model) or hash_weights(read) != saved.weights_sha256:
+        raise ModelError(f'"{saved.folder}" does not hold what was imported: the disk may be full or broken.')
+    for name, value in sorted(read.state_dict().items()):
+        values = value.float().contiguous().numpy()
+        yield name, values.shape, hashlib.sha256(values.data).hexdigest()[:16]
+
+
+def _plain_config(model: Any) -> dict[str, Any]:
+    """Return the constructor's keywords as JSON has them."""
+    config = {name: value for name, value in model.config.items() if not name.startswith("_")}
+    plain: dict[str, Any] = json.loads(json.dumps(config))
+    return plain
+
+
 def hash_weights(model: ModelMixin) -> str:
     """Return the SHA-256 over names and float32 values of all weights; the files' format plays no part."""
     digest = hashlib.sha256()
@@ -182,8 +210,11 @@ def build(conversion: Conversion, file_bytes: int, label: str) -> Any:
         UnsupportedModelError: Names or shapes are not those of the network.
         ModelError: The config asks for more numbers than the file can hold.
     """
-    with torch.device("meta"):
-        model = _CLASSES[conversion.class_name](**conversion.config)
+    try:
+        with torch.device("meta"):
+            model = _CLASSES[conversion.class_name](**conversion.config)
+    except (ValueError, ArithmeticError, TypeError, KeyError, RuntimeError, AssertionError) as error:
+        raise _unfit(label, conversion, f"its settings make no network ({str(error)[:80]})") from error
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     if 4 * sum(map(prod, expected.values())) > 4 * file_bytes + _SLACK_BYTES:
         raise ModelError(f"{label} describes a larger network than the file can hold. It is damaged.")

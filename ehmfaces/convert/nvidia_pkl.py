@@ -217,6 +217,7 @@ _STYLEGAN3_DEFAULTS = {
 
 
 def _stylegan3_generator(net: StoredNetwork) -> dict[str, Any]:
+    net.whole("", "img_resolution", MAX_RESOLUTION)
     layers = _stylegan3_layers(net)
     synthesis: dict[str, Any] = {"num_layers": len(layers) - 1}  # the last one is ToRGB
     for name, default in _STYLEGAN3_DEFAULTS.items():
@@ -224,7 +225,7 @@ def _stylegan3_generator(net: StoredNetwork) -> dict[str, Any]:
         synthesis[name] = _number(float(default if stored is None else stored))
     synthesis |= {
         "first_cutoff": _number(net.real("synthesis.input", "bandwidth")),
-        "filter_size": net.whole(layers[0], "up_taps", 1024) // net.whole(layers[0], "up_factor", 64),
+        "filter_size": _filter_size(net, layers[0]),
         "lrelu_upsampling": _lrelu_upsampling(net, layers[0]),
         "conv_kernel": net.whole(layers[0], "conv_kernel", 15),
         "use_radial_filters": any(net.flag(path, "down_radial") for path in layers),
@@ -253,6 +254,11 @@ def _stylegan3_layers(net: StoredNetwork) -> list[str]:
     return [found[index] for index in sorted(found)]
 
 
+def _filter_size(net: StoredNetwork, path: str) -> int:
+    factor = max(1, net.whole(path, "up_factor", 64))
+    return min(64, net.whole(path, "up_taps", 4096) // factor)
+
+
 def _lrelu_upsampling(net: StoredNetwork, path: str) -> int:
     rates = [net.real(path, f"{side}_sampling_rate") for side in ("tmp", "in", "out")]
-    return int(rates[0] // max(1.0, *rates[1:]))
+    return int(max(1, min(16, rates[0] // max(1.0, *rates[1:]))))
