@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image as PILImage
-from PIL import ImageOps, PngImagePlugin
+from PIL import ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from ehmfaces.errors import FacepackError, ImageError, InputError
 from ehmfaces.types import FloatArray, Image, Pixels
@@ -45,8 +45,10 @@ def open_image(source: "str | Path | bytes | Image") -> Image:
     except ImageError:
         raise
     except (OSError, ValueError, SyntaxError, EOFError, PILImage.DecompressionBombError) as error:
+        # Pillow names the whole path of a file that it does not know
+        why = "unknown kind" if isinstance(error, UnidentifiedImageError) else str(error)[:80]
         raise ImageError(
-            f'"{name}" cannot be opened as a picture ({str(error)[:80]}). Give a PNG, JPEG or WebP file.'
+            f'"{name}" cannot be opened as a picture ({why}). Give a PNG, JPEG or WebP file.'
         ) from error
     return turned.convert("RGBA" if turned.has_transparency_data else "RGB")
 
