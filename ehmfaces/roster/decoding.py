@@ -30,9 +30,6 @@ _MAGIC = (
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook (.xls)"),
     (b"\x1f\x8b", "a gzip archive"),
     (b"%PDF", "a PDF document"),
-    (b"{\\rtf", "an RTF document"),
-    (b"<!DOCTYPE", "an HTML page"),
-    (b"<html", "an HTML page"),
 )
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),

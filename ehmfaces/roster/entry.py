@@ -13,20 +13,24 @@ from ehmfaces.seeds import normalize_name
 Role = Literal["player", "staff"]
 DateOrder = Literal["dmy", "mdy", "ymd"]
 FIELDS = (
+    "uid",
     "first_name",
     "last_name",
     "name",
     "birth_date",
+    "birth_year",
     "nation",
     "second_nation",
     "classification",
 )
-_SEPARATOR_WORDS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+_SEPARATOR_WORDS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar", "": "none, cells"}
 _FIELD_WORDS = {
+    "uid": "unique id",
     "first_name": "first name",
     "last_name": "last name",
     "name": "whole name",
     "birth_date": "birth date",
+    "birth_year": "birth year",
     "nation": "nation",
     "second_nation": "second nation",
     "classification": "player or staff",
@@ -38,31 +42,47 @@ class RosterEntry:
     """One person.
 
     Attributes:
-        row_number: Line in the file where the row begins; the first line is 1.
+        row_number: Line in the file where the row begins; the first line is 1. Where several files were
+            read together, the numbers of the later ones are counted on (see `where`).
         first_name: May be empty, when `last_name` is not. NFC, single spaces.
         last_name: May be empty, when `first_name` is not. NFC, single spaces.
-        birth_date: Never the game's placeholder 1.2.1900.
+        birth_date: Never the game's placeholder 1.2.1900. None where `date_problem` says why; such people
+            are read only where they have a `uid`, or where birth dates are not asked for.
         nation: As written in the file; empty when there is none.
         second_nation: As written in the file; empty when there is none.
         role: "player" also for somebody who is both player and staff.
         name_was_split: The file has one name field and this one has three or more words, so that
             "first word = first name" is a guess.
+        uid: The number by which Football Manager knows a person; digits, or empty.
+        birth_year: Where the file has no date but a year; 0 = not known.
+        date_problem: A sentence why there is no birth date; empty where there is one.
+        where: File and row of this person, where several files were read together; else empty.
     """
 
     row_number: int
     first_name: str
     last_name: str
-    birth_date: datetime.date
+    birth_date: datetime.date | None
     nation: str = ""
     second_nation: str = ""
     role: Role = "player"
     name_was_split: bool = False
+    uid: str = ""
+    birth_year: int = 0
+    date_problem: str = ""
+    where: str = ""
+
+    @property
+    def birth_key(self) -> str:
+        """Return what tells namesakes apart: the birth date, else the unique id, else the birth year."""
+        if self.birth_date is not None:
+            return self.birth_date.isoformat()
+        return f"uid {self.uid}" if self.uid else str(self.birth_year or "")
 
     @property
     def player_key(self) -> str:
-        """Return the text that tells people apart: name without case, and birth date."""
-        names = (normalize_name(self.first_name), normalize_name(self.last_name))
-        return "|".join((*names, self.birth_date.isoformat()))
+        """Return the text that tells people apart: name without case, and `birth_key`."""
+        return "|".join((normalize_name(self.first_name), normalize_name(self.last_name), self.birth_key))
 
 
 @dataclass(frozen=True)
@@ -101,8 +121,8 @@ class Reading:
 
     Attributes:
         source_name: Name of the file, for sentences.
-        encoding: Python's name of the encoding.
-        separator: The character between two cells.
+        encoding: Python's name of the encoding, or what kind of file it is ("xlsx, sheet ...").
+        separator: The character between two cells; empty where the file has cells of its own.
         header_lines: How many leading lines are no data.
         layout: "EHM Editor", "titles" or "no titles".
         titles: Cells of the title line; empty when there is none.

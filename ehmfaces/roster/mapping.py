@@ -7,16 +7,17 @@ Columns come from the user's choice, else from the positions of the EHM Editor's
 titles, else from what the cells hold. Nothing is fallen back on silently: what is found is in the Reading.
 """
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ehmfaces.errors import RosterError
-from ehmfaces.roster.dates import DateOutcome, looks_like_date, parse_date
+from ehmfaces.roster.dates import FIRST_YEAR, LAST_YEAR, DateOutcome, looks_like_date, parse_date
 from ehmfaces.roster.entry import FIELDS, Column, DateOrder, Role, RosterEntry, RowProblem
 from ehmfaces.roster.table import Row
-from ehmfaces.roster.titles import field_of_title, is_plain_name_title, role_of_classification
+from ehmfaces.roster.titles import TitleTable, is_plain_name_title, standard_titles
 
 EDITOR_POSITIONS = {
     "first_name": 1,
@@ -28,6 +29,9 @@ EDITOR_POSITIONS = {
 }
 _CONTENT_SAMPLE = 500
 _LISTED = 8
+_UID = re.compile(r"\s*(?:r-)?(\d{1,15})(?:\.0)?\s*", re.ASCII | re.IGNORECASE)
+_YEAR = re.compile(r"\s*(\d{4})(?:\.0)?\s*", re.ASCII)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 Columns = dict[str, Column]
 
@@ -43,6 +47,8 @@ class RowRules:
         last_name_first: Names are written "Last, First".
         max_cell_chars: The longest cell that is read.
         max_columns: The widest row that is read.
+        titles: Words that are known in titles and cells.
+        needs_birth_date: A row without a birth date and without a unique id is a problem.
     """
 
     source_name: str
@@ -51,11 +57,13 @@ class RowRules:
     last_name_first: bool = False
     max_cell_chars: int = 1000
     max_columns: int = 512
+    titles: TitleTable = field(default_factory=standard_titles)
+    needs_birth_date: bool = True
 
     def cell(self, row: Row, name: str) -> str:
         """Return the cell of a field in a row, NFC with single spaces."""
         column = self.columns.get(name)
-        text = row.cell(column.index) if column else ""
+        text = _SURROGATE.sub("\ufffd", row.cell(column.index)) if column else ""
         return " ".join(unicodedata.normalize("NFC", text).split())
 
 
@@ -99,6 +107,8 @@ def find_columns(
     *,
     is_editor_sheet: bool,
     source_name: str,
+    known: TitleTable | None = None,
+    needs_birth_date: bool = True,
 ) -> Columns:
     """Find where each field stands.
 
@@ -108,24 +118,27 @@ def find_columns(
         asked: Field name -> position from 0, or title, that the user chose.
         is_editor_sheet: The file begins with the EHM Editor's own first line.
         source_name: Name of the file, for sentences.
+        known: Titles and words that are known; None = the standard ones.
+        needs_birth_date: Birth dates are asked for, unless there is a column of unique ids.
 
     Raises:
         RosterError: A column asked for does not exist, or no birth date or no name was found.
     """
+    known = known or standard_titles()
     chosen = {name: _asked_column(name, value, titles, rows, source_name) for name, value in asked.items()}
     sample = [row for row in rows if not row.is_blank][:_CONTENT_SAMPLE]
-    by_title = _columns_by_title(titles)
+    by_title = _columns_by_title(titles, known)
     if is_editor_sheet and "birth_date" not in chosen and _share_of_dates(sample, 3) >= 0.5:
         found = {
             name: Column(i, titles[i] if i < len(titles) else "", "position")
             for name, i in EDITOR_POSITIONS.items()
         }
     else:
-        found = by_title or _columns_by_content(sample)
+        found = by_title or _columns_by_content(sample, known)
     columns = {name: column for name, column in found.items() if name not in chosen} | chosen
     if "birth_date" not in columns:
         columns |= _date_column_by_content(sample, titles, columns)
-    _check_columns(columns, titles, source_name)
+    _check_columns(columns, titles, source_name, needs_birth_date=needs_birth_date)
     return {name: columns[name] for name in FIELDS if name in columns}
 
 
@@ -146,10 +159,10 @@ def _asked_column(
     raise RosterError(f'{source_name} has no column titled "{value[:60]}". Its titles: {known}.')
 
 
-def _columns_by_title(titles: Sequence[str]) -> Columns:
+def _columns_by_title(titles: Sequence[str], known: TitleTable) -> Columns:
     found: Columns = {}
     for index, title in enumerate(titles):
-        name = field_of_title(title)
+        name = known.field_of_title(title)
         if name and name not in found:
             found[name] = Column(index, title, "title")
     plain = found.get("name")
@@ -179,7 +192,7 @@ def _date_column_by_content(rows: Sequence[Row], titles: Sequence[str], columns:
     return {"birth_date": Column(likely[0], title, "content")}
 
 
-def _columns_by_content(rows: Sequence[Row]) -> Columns:
+def _columns_by_content(rows: Sequence[Row], known: TitleTable) -> Columns:
     """Find first name, last name, birth date and nation in a list without titles.
 
     Names are the one or two columns of words before the birth date (or after it, when none is before).
@@ -197,7 +210,7 @@ def _columns_by_content(rows: Sequence[Row]) -> Columns:
     found = {"birth_date": birth}
     found |= dict(zip(("first_name", "last_name") if len(names) == 2 else ("name",), names, strict=False))
     for index in rest:
-        if _is_classification(rows, index):
+        if _is_classification(rows, index, known):
             found.setdefault("classification", index)
         else:
             found.setdefault("nation", index)
@@ -210,15 +223,17 @@ def _mostly_words(rows: Sequence[Row], index: int) -> bool:
     return 2 * wordy > len(filled)
 
 
-def _is_classification(rows: Sequence[Row], index: int) -> bool:
+def _is_classification(rows: Sequence[Row], index: int, known: TitleTable) -> bool:
     filled = [row.cell(index) for row in rows if row.cell(index)]
-    return 2 * sum(role_of_classification(cell) is not None for cell in filled) > len(filled)
+    return 2 * sum(known.role_of_cell(cell) is not None for cell in filled) > len(filled)
 
 
-def _check_columns(columns: Columns, titles: Sequence[str], source_name: str) -> None:
+def _check_columns(
+    columns: Columns, titles: Sequence[str], source_name: str, *, needs_birth_date: bool
+) -> None:
     known = ", ".join(f'"{title[:40]}"' for title in titles[:20] if title)
     seen = f" Its titles: {known}." if known else ""
-    if "birth_date" not in columns:
+    if needs_birth_date and not {"birth_date", "uid"} & set(columns):
         raise RosterError(
             f"{source_name} has no column of birth dates.{seen} A picture's file name needs the birth date: "
             "export the list with it, or say which column holds it."
@@ -251,7 +266,7 @@ def map_row(row: Row, rules: RowRules, notes: MappingNotes) -> RosterEntry | Row
     if size_problem:
         return RowProblem(row.number, size_problem)
     first, last, was_split = _read_names(row, rules)
-    text = rules.cell(row, "birth_date")
+    text, uid = rules.cell(row, "birth_date"), _read_uid(row, rules)
 
     def problem(reason: str) -> RowProblem:
         return RowProblem(row.number, f"{where}: {reason}", first, last, text)
@@ -259,12 +274,36 @@ def map_row(row: Row, rules: RowRules, notes: MappingNotes) -> RosterEntry | Row
     if not (first or last):
         return problem("there is no name.")
     outcome = parse_date(text, rules.date_order)
-    if outcome.date is None:
-        return problem(_date_sentence(text, outcome, rules.columns["birth_date"]))
+    trouble = "" if outcome.date else _date_sentence(text, outcome, rules.columns.get("birth_date"))
+    if trouble and rules.needs_birth_date and not uid:
+        return problem(trouble)
     role = _read_role(row, rules, notes)
     _note_row(row, notes, was_split=was_split, against_order=outcome.against_order)
     nations = (rules.cell(row, "nation"), rules.cell(row, "second_nation"))
-    return RosterEntry(row.number, first, last, outcome.date, *nations, role, was_split)
+    return RosterEntry(
+        row.number,
+        first,
+        last,
+        outcome.date,
+        *nations,
+        role,
+        was_split,
+        uid=uid,
+        birth_year=_read_year(text, rules.cell(row, "birth_year")) if outcome.date is None else 0,
+        date_problem=f"{where}: {trouble}" if trouble else "",
+    )
+
+
+def _read_uid(row: Row, rules: RowRules) -> str:
+    """Return the digits of Football Manager's unique id, without the "r-" of newgens; else nothing."""
+    match = _UID.fullmatch(rules.cell(row, "uid"))
+    return match[1].lstrip("0") if match else ""
+
+
+def _read_year(*texts: str) -> int:
+    """Return the first text that is a year somebody can be born in, else 0."""
+    years = [int(match[1]) for match in map(_YEAR.fullmatch, texts) if match]
+    return next((year for year in years if FIRST_YEAR <= year <= LAST_YEAR), 0)
 
 
 def _note_row(row: Row, notes: MappingNotes, *, was_split: bool, against_order: bool) -> None:
@@ -305,7 +344,7 @@ def _read_names(row: Row, rules: RowRules) -> tuple[str, str, bool]:
 
 def _read_role(row: Row, rules: RowRules, notes: MappingNotes) -> Role:
     text = rules.cell(row, "classification")
-    role = role_of_classification(text) if text else "player"
+    role = rules.titles.role_of_cell(text) if text else "player"
     if role is None:
         notes.unknown_roles.append(row.number)
     return role or "player"
@@ -324,7 +363,9 @@ _DATE_SENTENCES: Mapping[str, Callable[[str, str], str]] = {
 }
 
 
-def _date_sentence(text: str, outcome: DateOutcome, column: Column) -> str:
+def _date_sentence(text: str, outcome: DateOutcome, column: Column | None) -> str:
+    if column is None:
+        return "the roster has no birth dates."
     where = f'column "{column.title}"' if column.title else f"column {column.index + 1}"
     sentence = _DATE_SENTENCES.get(outcome.trouble)
     if sentence:

@@ -8,15 +8,16 @@ roster is used for.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ehmfaces.errors import RosterError
+from ehmfaces.roster.contents import ContentOptions, read_contents
 from ehmfaces.roster.dates import OrderDecision, decide_date_order, looks_like_date
-from ehmfaces.roster.decoding import Decoded, decode_roster
+from ehmfaces.roster.decoding import Decoded
 from ehmfaces.roster.entry import Column, DateOrder, Reading, Roster, RosterEntry, RowProblem
 from ehmfaces.roster.mapping import MappingNotes, RowRules, find_columns, map_row, names_are_last_first
-from ehmfaces.roster.table import Row, Table, read_table
-from ehmfaces.roster.titles import field_of_title
+from ehmfaces.roster.table import Row, Table
+from ehmfaces.roster.titles import TitleTable, standard_titles
 
 _DATE_ORDERS: tuple[DateOrder, ...] = ("dmy", "mdy", "ymd")
 _TITLE_SEARCH_LINES = 10
@@ -55,8 +56,13 @@ def read_roster(
     columns: Mapping[str, int | str] | None = None,
     date_order: DateOrder | None = None,
     limits: RosterLimits = DEFAULT_LIMITS,
+    sheet: str | None = None,
+    titles: TitleTable | None = None,
+    needs_birth_date: bool = True,
 ) -> Roster:
     """Read a roster file; everything that is not given is found out and reported in the Reading.
+
+    Text in columns, Excel workbooks, RTF and HTML print-outs and JSON are read.
 
     Args:
         source: Path, whole content, or an open binary file.
@@ -67,6 +73,10 @@ def read_roster(
         columns: Field name (see `entry.FIELDS`) -> position from 0, or title.
         date_order: Order of dates that do not begin with the year.
         limits: The most that is read.
+        sheet: Title of the sheet of a workbook.
+        titles: Titles of columns that are known; None = the standard ones.
+        needs_birth_date: False for games that know people by other things: rows without a birth date are
+            entries then. Rows with Football Manager's unique id always are.
 
     Returns:
         Every row after the header lines, either as an entry or as a problem.
@@ -77,17 +87,25 @@ def read_roster(
     if date_order is not None and date_order not in _DATE_ORDERS:
         raise RosterError(f'Unknown date order "{date_order}". Known: {", ".join(_DATE_ORDERS)}.')
     data, source_name = _load(source, name, limits)
-    decoded = decode_roster(data, source_name, encoding)
-    table = read_table(decoded.text, source_name, separator, limits.max_rows)
-    found = _find_header(table, header)
+    known = titles or standard_titles()
+    options = ContentOptions(encoding, separator, sheet, limits.max_rows, limits.max_columns, known)
+    decoded, table = read_contents(data, source_name, options)
+    found = _find_header(table, header, known)
     rows = [row for row in table.rows if row.number > found.line_count]
     _check_table(rows, found, source_name, limits)
-    chosen = dict(columns or {})
     where = find_columns(
-        rows, found.titles, chosen, is_editor_sheet=found.is_editor_sheet, source_name=source_name
+        rows,
+        found.titles,
+        dict(columns or {}),
+        is_editor_sheet=found.is_editor_sheet,
+        source_name=source_name,
+        known=known,
+        needs_birth_date=needs_birth_date,
     )
-    _check_birth_dates(rows, where["birth_date"], source_name)
-    birth_texts = (row.cell(where["birth_date"].index) for row in rows)
+    birth = where.get("birth_date")
+    if birth and needs_birth_date and "uid" not in where:
+        _check_birth_dates(rows, birth, source_name)
+    birth_texts = [row.cell(birth.index) for row in rows] if birth else []
     order = decide_date_order(birth_texts, date_order, found.declared_order)
     rules = RowRules(
         source_name,
@@ -96,9 +114,67 @@ def read_roster(
         names_are_last_first(rows, where),
         limits.max_cell_chars,
         limits.max_columns,
+        known,
+        needs_birth_date,
     )
     reading = _make_reading(decoded, table, found, rules, order)
     return _map_rows(rows, rules, reading)
+
+
+def read_rosters(
+    sources: Sequence[str | Path | bytes | IO[bytes]], names: Sequence[str] = (), **options: Any
+) -> Roster:
+    """Read several roster files as one list; each is understood for itself.
+
+    Row numbers of the later files are counted on, so that each is there once; an entry's `where` and a
+    problem's sentence name file and row. `limits.max_rows` holds for all of them together.
+
+    Args:
+        sources: As in `read_roster`, at least one.
+        names: Names of the files for sentences; empty = the paths' names.
+        options: As in `read_roster`, for every file.
+
+    Raises:
+        RosterError: One of the files cannot be read, or there are too many rows.
+    """
+    if not sources:
+        raise RosterError("No roster was given. Give at least one file.")
+    given = names or [None] * len(sources)
+    rosters = [read_roster(file, name=name, **options) for file, name in zip(sources, given, strict=True)]
+    limits = options.get("limits", DEFAULT_LIMITS)
+    if sum(roster.row_count for roster in rosters) > limits.max_rows:
+        raise RosterError(f"The files have more than {limits.max_rows} rows together. Give them in parts.")
+    return rosters[0] if len(rosters) == 1 else _join(rosters)
+
+
+def _join(rosters: Sequence[Roster]) -> Roster:
+    entries: list[RosterEntry] = []
+    problems: list[RowProblem] = []
+    offset = 0
+    for roster in rosters:
+        name = roster.reading.source_name
+        for entry in roster.entries:
+            where = f"{name}, row {entry.row_number}"
+            entries.append(replace(entry, row_number=entry.row_number + offset, where=where))
+        for problem in roster.problems:
+            reason = f"{name}, row {problem.row_number}: blank line." if problem.is_blank else problem.reason
+            problems.append(replace(problem, row_number=problem.row_number + offset, reason=reason))
+        offset += max((row.row_number for row in (*roster.entries, *roster.problems)), default=0)
+    return Roster(
+        tuple(entries), tuple(problems), _join_readings(rosters), sum(roster.row_count for roster in rosters)
+    )
+
+
+def _join_readings(rosters: Sequence[Roster]) -> Reading:
+    """Return the first file's reading with all counts; the others are told in its notes."""
+    readings = [roster.reading for roster in rosters]
+    names = ("row_count", "entry_count", "player_count", "staff_count", "problem_count", "blank_count")
+    counts = {name: sum(getattr(reading, name) for reading in readings) for name in names}
+    notes = [f"{len(readings)} files were read; what is said above is of {readings[0].source_name}."]
+    for reading in readings[1:]:
+        notes += [f"{reading.source_name}: {sentence}" for sentence in reading.describe()]
+    joined = replace(readings[0], notes=(*readings[0].notes, *notes), **counts)
+    return replace(joined, source_name=", ".join(reading.source_name for reading in readings)[:200])
 
 
 def _load(
@@ -165,7 +241,7 @@ def _check_birth_dates(rows: Sequence[Row], column: Column, source_name: str) ->
     )
 
 
-def _find_header(table: Table, asked: int | None) -> _Header:
+def _find_header(table: Table, asked: int | None, known: TitleTable) -> _Header:
     rows = table.rows
     if asked is not None:
         if asked < 0:
@@ -179,7 +255,7 @@ def _find_header(table: Table, asked: int | None) -> _Header:
         return _Header(skip)
     declared = _declared_order(rows[start])
     if declared is None:
-        return _find_titles(rows, start, skip)
+        return _find_titles(rows, start, skip, known)
     has_titles = start + 1 < len(rows) and not any(map(looks_like_date, rows[start + 1].cells))
     titles = rows[start + 1].cells if has_titles else ()
     return _Header(rows[start].number + has_titles, titles, True, declared)
@@ -193,13 +269,13 @@ def _declared_order(row: Row) -> DateOrder | None:
     return next((order for order in _DATE_ORDERS if order in words[1:]), None)
 
 
-def _find_titles(rows: Sequence[Row], start: int, skip: int) -> _Header:
+def _find_titles(rows: Sequence[Row], start: int, skip: int, known: TitleTable) -> _Header:
     """Find the title line among the first lines: it names a field or stands over a column of dates."""
     for row in rows[start : start + _TITLE_SEARCH_LINES]:
         if any(map(looks_like_date, row.cells)):
             break
-        known = {field_of_title(cell) for cell in row.cells if cell} - {None}
-        if len(known) >= 2 or "birth_date" in known:
+        fields = {known.field_of_title(cell) for cell in row.cells if cell} - {None}
+        if len(fields) >= 2 or {"birth_date", "uid"} & fields:
             return _Header(row.number, row.cells)
     first = rows[start]
     if _stands_over_dates(first, rows[start + 1 :]):
@@ -223,7 +299,7 @@ def _make_reading(
     decoded: Decoded, table: Table, header: _Header, rules: RowRules, order: OrderDecision
 ) -> Reading:
     notes = list(decoded.notes)
-    if order.is_doubtful:
+    if order.is_doubtful and "birth_date" in rules.columns:
         notes.append(
             f"The order of day and month is not certain: read as {order.order}, because {order.reason}. "
             "Choose it yourself if dates are wrong."

@@ -10,12 +10,12 @@ cell may run over several lines; a quote that is never closed is an ordinary let
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ehmfaces.errors import RosterError
 from ehmfaces.roster.dates import looks_like_date
-from ehmfaces.roster.titles import field_of_title
+from ehmfaces.roster.titles import TitleTable, standard_titles
 
 SEPARATORS = (";", ",", "\t", "|")
 _SAMPLE_LINES = 200
@@ -51,7 +51,13 @@ class Table:
     has_separator_line: bool = False
 
 
-def read_table(text: str, source_name: str, separator: str | None = None, max_rows: int = 100_000) -> Table:
+def read_table(
+    text: str,
+    source_name: str,
+    separator: str | None = None,
+    max_rows: int = 100_000,
+    titles: TitleTable | None = None,
+) -> Table:
     """Split the text of a roster into rows.
 
     Args:
@@ -59,6 +65,7 @@ def read_table(text: str, source_name: str, separator: str | None = None, max_ro
         source_name: Name of the file, for sentences.
         separator: One character; None = find it out.
         max_rows: The most lines that are accepted.
+        titles: Titles that are known; None = the standard ones.
 
     Raises:
         RosterError: The separator is no single character, or there are too many rows.
@@ -72,8 +79,15 @@ def read_table(text: str, source_name: str, separator: str | None = None, max_ro
         )
     hint = _EXCEL_HINT.fullmatch(lines[0])
     chosen = _check_separator(separator) if separator is not None else None
-    chosen = chosen or (hint[1] if hint else None) or find_separator(lines)
+    chosen = chosen or (hint[1] if hint else None) or find_separator(lines, titles)
     return Table(tuple(_rows(lines, chosen)), chosen, hint is not None)
+
+
+def table_of_cells(rows: Iterable[Sequence[str]]) -> Table:
+    """Return rows that came as cells, numbered from 1; the first is row 1 of a sheet or printed table."""
+    return Table(
+        tuple(Row(number, tuple(map(_clean_cell, cells))) for number, cells in enumerate(rows, start=1)), ""
+    )
 
 
 def _check_separator(separator: str) -> str:
@@ -85,14 +99,14 @@ def _check_separator(separator: str) -> str:
     return named
 
 
-def find_separator(lines: Sequence[str]) -> str:
+def find_separator(lines: Sequence[str], titles: TitleTable | None = None) -> str:
     """Return the separator that gives the most sensible cells.
 
     Dates and known titles as whole cells count first, then rows of the same width; csv.Sniffer decides
     where these say nothing.
     """
     sample = [line for line in lines[:_SAMPLE_LINES] if line.strip()]
-    scores = {separator: _score(sample, separator) for separator in SEPARATORS}
+    scores = {separator: _score(sample, separator, titles or standard_titles()) for separator in SEPARATORS}
     best = max(scores.values())
     tied = [separator for separator in SEPARATORS if scores[separator] == best]
     if len(tied) == 1:
@@ -103,13 +117,13 @@ def find_separator(lines: Sequence[str]) -> str:
         return ","
 
 
-def _score(sample: Sequence[str], separator: str) -> tuple[int, int, int]:
+def _score(sample: Sequence[str], separator: str, known: TitleTable) -> tuple[int, int, int]:
     rows = [row.cells for row in _rows(sample, separator)]
     widths = Counter(len(cells) for cells in rows if len(cells) > 1)
     same_width = max(widths.values(), default=0)
     dates = sum(any(looks_like_date(cell) for cell in cells) for cells in rows if len(cells) > 1)
     titles = max(
-        (sum(field_of_title(cell) is not None for cell in set(cells)) for cells in rows[:10]), default=0
+        (sum(known.field_of_title(cell) is not None for cell in set(cells)) for cells in rows[:10]), default=0
     )
     return dates, titles if titles > 1 else 0, same_width
 

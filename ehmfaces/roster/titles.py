@@ -1,88 +1,30 @@
-"""What the titles of a roster's columns mean, in several languages.
+"""What the titles of a roster's columns mean, in many languages, and the words for players and staff.
 
-Owns one table from titles to fields, and the words for players and staff in cells. Does not know where
-a column stands, what it holds or how a file is stored.
+Owns the reading of title tables: `titles.csv` beside this file, and a table of the user's own in the same
+form, two columns `meaning,word`. Does not know where a column stands, what it holds or how a file is stored.
+
+A meaning is a field of `entry.FIELDS`, or `player` or `staff` for words in cells.
 """
 
+import csv
+import io
 import re
 import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
 from typing import Final
 
-from ehmfaces.roster.entry import Role
+from ehmfaces.errors import RosterError
+from ehmfaces.roster.entry import FIELDS, Role
 
-_TITLES: Final[dict[str, tuple[str, ...]]] = {
-    "first_name": (
-        "first name", "firstname", "first", "forename", "given name", "given names", "christian name",
-        "förnamn", "tilltalsnamn", "etunimi", "etunimet", "křestní jméno", "krstné meno", "vorname",
-        "rufname", "prénom", "prénoms", "fornavn", "imię", "keresztnév", "utónév", "nome proprio",
-        "eesnimi", "vārds", "vardas",
-    ),
-    "last_name": (
-        "second name", "last name", "lastname", "last", "surname", "family name", "efternamn", "sukunimi",
-        "příjmení", "priezvisko", "nachname", "familienname", "zuname", "nom de famille", "etternavn",
-        "efternavn", "nazwisko", "vezetéknév", "családnév", "cognome", "perekonnanimi", "uzvārds",
-        "pavardė", "фамилия", "apellido", "apellidos", "prezime",
-    ),
-    "name": (
-        "name", "full name", "fullname", "player", "player name", "playername", "namn", "nimi", "jméno",
-        "meno", "nom", "navn", "nombre", "имя", "фио", "spieler", "pelaaja", "spelare", "hráč", "joueur",
-        "игрок", "nome", "név", "ime", "person", "staff name", "nom complet", "vollständiger name",
-    ),
-    "birth_date": (
-        "date of birth", "dob", "d o b", "birth date", "birthdate", "birthday", "born", "birth", "bdate",
-        "date born", "födelsedatum", "född", "födelsedag", "syntymäaika", "syntymäpäivä", "synt aika",
-        "datum narození", "narozen", "narození", "dátum narodenia", "narodený", "geburtsdatum",
-        "geburtstag", "geboren", "geb", "geb datum", "date de naissance", "né le", "naissance",
-        "дата рождения", "родился", "д р", "др", "fødselsdato", "født", "data urodzenia",
-        "születési dátum", "data di nascita", "fecha de nacimiento", "sünniaeg", "dzimšanas datums",
-        "gimimo data", "datum rojstva", "datum rođenja",
-    ),
-    "nation": (
-        "nation", "nationality", "nat", "country", "nationalitet", "land", "kansallisuus", "kansalaisuus",
-        "maa", "národnost", "státní příslušnost", "stát", "země", "národnosť", "krajina", "nationalität",
-        "nationalité", "pays", "национальность", "гражданство", "страна", "nasjonalitet", "narodowość",
-        "kraj", "nemzetiség", "nazionalità", "nacionalidad", "citizenship", "1st nation", "nationality 1",
-    ),
-    "second_nation": (
-        "second nation", "2nd nation", "2nd nat", "second nationality", "2nd nationality",
-        "nationality 2", "dual nationality", "andra nationalitet", "toinen kansallisuus",
-        "druhá národnost", "zweite nationalität", "zweitnationalität", "deuxième nationalité",
-        "второе гражданство",
-    ),
-    "classification": (
-        "classification", "class", "person type", "type", "category", "staff type", "klassificering",
-        "klassifikation", "luokitus", "klasifikace", "typ", "klassifizierung", "classement",
-        "классификация", "role type", "player non player", "player or staff",
-    ),
-}  # fmt: skip
-_NEITHER_FIRST_NOR_LAST = (
-    "name",
-    "namn",
-    "nimi",
-    "jmeno",
-    "meno",
-    "nom",
-    "navn",
-    "nombre",
-    "имя",
-    "nome",
-    "ime",
+MEANINGS: Final = (*FIELDS, "player", "staff")
+MAX_TABLE_BYTES = 1024 * 1024
+_NEITHER_FIRST_NOR_LAST: Final = frozenset(
+    ("name", "namn", "nimi", "jmeno", "meno", "nom", "navn", "nombre", "имя", "nome", "ime")
 )
-_STAFF_WORDS: Final = frozenset(
-    (
-        "non player", "nonplayer", "staff", "coach", "head coach", "assistant coach", "manager", "scout",
-        "physio", "trainer", "chairman", "president", "owner", "director", "official", "referee",
-        "general manager", "gm", "icke spelare", "ledare", "tranare", "valmentaja", "ei pelaaja",
-        "trener", "nehrac", "nichtspieler", "kein spieler", "entraineur", "non joueur", "не игрок",
-        "тренер", "ikke spiller",
-    )
-)  # fmt: skip
-_PLAYER_WORDS: Final = frozenset(
-    (
-        "player", "spelare", "pelaaja", "hrac", "spieler", "joueur", "игрок", "spiller", "goaltender",
-        "goalie", "defenceman", "defenseman", "forward", "skater", "zawodnik", "jatekos", "player coach",
-    )
-)  # fmt: skip
 
 
 def fold_title(text: str) -> str:
@@ -96,19 +38,50 @@ def fold_title(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", plain.replace("ł", "l").replace("ø", "o")))
 
 
-_FIELD_OF_TITLE: Final = {fold_title(title): name for name, titles in _TITLES.items() for title in titles}
+@dataclass(frozen=True)
+class TitleTable:
+    """Folded words -> what they mean, for titles of columns and for cells."""
+
+    field_of: Mapping[str, str]
+    role_of: Mapping[str, Role]
+
+    def field_of_title(self, title: str) -> str | None:
+        """Return the field that a title names, or None.
+
+        Example:
+            >>> table = standard_titles()
+            >>> table.field_of_title("Date Of Birth"), table.field_of_title("Birth Town")
+            ('birth_date', None)
+        """
+        folded = fold_title(title[:100])
+        without_hint = fold_title(re.sub(r"[(\[].*", "", title[:100]))
+        return self.field_of.get(folded) or self.field_of.get(without_hint)
+
+    def role_of_cell(self, text: str) -> Role | None:
+        """Return the role that a cell names; None = not understood. Both a player and staff is a player.
+
+        Example:
+            >>> table = standard_titles()
+            >>> table.role_of_cell("Player/Non-Player"), table.role_of_cell("Head Coach")
+            ('player', 'staff')
+        """
+        roles = {self.role_of.get(fold_title(part[:100])) for part in re.split(r"[/,;&+]", text[:300])}
+        return "player" if "player" in roles else "staff" if "staff" in roles else None
+
+    def extended(self, path: str | Path) -> "TitleTable":
+        """Return this table with the words of a file of the user's; the file's meanings win.
+
+        Raises:
+            RosterError: The file cannot be read, or a line of it is not `meaning,word`.
+        """
+        more = _read_table(_load(Path(path)), Path(path).name)
+        return TitleTable({**self.field_of, **more.field_of}, {**self.role_of, **more.role_of})
 
 
-def field_of_title(title: str) -> str | None:
-    """Return the field that a title names, or None.
-
-    Example:
-        >>> field_of_title("Date Of Birth"), field_of_title("Birth Town")
-        ('birth_date', None)
-    """
-    folded = fold_title(title[:100])
-    without_hint = fold_title(re.sub(r"[(\[].*", "", title[:100]))
-    return _FIELD_OF_TITLE.get(folded) or _FIELD_OF_TITLE.get(without_hint)
+@cache
+def standard_titles() -> TitleTable:
+    """Return the table that comes with the package."""
+    return _read_table(files("ehmfaces.roster").joinpath("titles.csv").read_text("utf-8"), "titles.csv")
 
 
 def is_plain_name_title(title: str) -> bool:
@@ -116,16 +89,41 @@ def is_plain_name_title(title: str) -> bool:
     return fold_title(title) in _NEITHER_FIRST_NOR_LAST
 
 
-def role_of_classification(text: str) -> Role | None:
-    """Return the role that a cell names; None = not understood. Both a player and staff is a player.
+def _load(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_TABLE_BYTES + 1)
+        if len(data) > MAX_TABLE_BYTES:
+            raise RosterError(f"The title table {path.name} is larger than 1 MB. Give a list of words.")
+        return data.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        what = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise RosterError(
+            f'The title table "{path}" cannot be read: {what}. Give a CSV in UTF-8 with "meaning,word" lines.'
+        ) from error
 
-    Example:
-        >>> role_of_classification("Player/Non-Player"), role_of_classification("Head Coach")
-        ('player', 'staff')
-    """
-    parts = [fold_title(part) for part in re.split(r"[/,;&+]", text)] or [""]
-    if any(part in _PLAYER_WORDS for part in parts):
-        return "player"
-    if any(part in _STAFF_WORDS for part in parts):
-        return "staff"
-    return None
+
+def _read_table(text: str, source_name: str) -> TitleTable:
+    field_of: dict[str, str] = {}
+    role_of: dict[str, Role] = {}
+    try:
+        rows = list(csv.reader(io.StringIO(text)))
+    except csv.Error as error:
+        raise RosterError(
+            f'{source_name} is no table of titles: {error}. Write "meaning,word" lines.'
+        ) from error
+    for number, row in enumerate(rows, start=1):
+        cells = [cell.strip() for cell in row]
+        if not any(cells) or cells[0].startswith("#") or cells[:2] == ["meaning", "word"]:
+            continue
+        meaning, word = cells[0], fold_title(cells[1]) if len(cells) > 1 else ""
+        if meaning not in MEANINGS or not word:
+            raise RosterError(
+                f'{source_name}, line {number}: "{",".join(cells)[:60]}" is not "meaning,word". '
+                f"Meanings: {', '.join(MEANINGS)}."
+            )
+        if meaning == "player" or meaning == "staff":
+            role_of[word] = "player" if meaning == "player" else "staff"
+        else:
+            field_of[word] = meaning
+    return TitleTable(field_of, role_of)
