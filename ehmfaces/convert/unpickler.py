@@ -49,8 +49,8 @@ class Budget:
 
 
 def budget_for(nbytes: int) -> Budget:
-    """Return the budget of a file of `nbytes`."""
-    return Budget(MAX_OPCODES, nbytes + 2**16)
+    """Return the budget of a file of `nbytes`; protocol 2 decodes bytes and then reads them: twice."""
+    return Budget(MAX_OPCODES, 2 * nbytes + 2**16)
 
 
 class Unpickler:
@@ -123,7 +123,7 @@ class Unpickler:
         )
 
     def spend(self, nbytes: int) -> None:
-        """Count bytes or items that are copied or read again; a file pays for each of its bytes once."""
+        """Count bytes or items that are copied or read again; the budget has room for honest files."""
         self.budget.nbytes -= nbytes
         if self.budget.nbytes < 0:
             self.refuse("the same bytes over and over again")
