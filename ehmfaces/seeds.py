@@ -92,12 +92,13 @@ def normalize_name(name: str) -> str:
     return " ".join(unicodedata.normalize("NFC", name).split()).casefold()
 
 
-def person_seed(first_name: str, last_name: str, birth_date: datetime.date, pack_key: str = "") -> Seed:
+def person_seed(first_name: str, last_name: str, birth_date: datetime.date | str, pack_key: str = "") -> Seed:
     """Return the seed of a person: the same for the same name, birth date and pack key, for ever.
 
     The first four bytes (big endian) of the SHA-256 of the UTF-8 text
     "ehmfaces/1", first name, last name, birth date (ISO 8601) and pack key, joined by U+001F.
-    Names are compared as `normalize_name` says.
+    Names are compared as `normalize_name` says. Where there is no birth date, the text that stands for it
+    is taken as it is.
 
     Example:
         >>> person_seed("Tobias", "Havelskov", datetime.date(2006, 3, 7))
@@ -107,7 +108,7 @@ def person_seed(first_name: str, last_name: str, birth_date: datetime.date, pack
         "ehmfaces/1",
         normalize_name(first_name),
         normalize_name(last_name),
-        birth_date.isoformat(),
+        birth_date if isinstance(birth_date, str) else birth_date.isoformat(),
         pack_key,
     )
     digest = hashlib.sha256("\x1f".join(parts).encode("utf-8")).digest()

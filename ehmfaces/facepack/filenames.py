@@ -5,7 +5,8 @@ name. Does not know rosters, clashes between people, folders or pictures.
 
 Kept: accents, spaces, hyphens, apostrophes, dots; NFC. Removed: the letters that Windows forbids
 (`<>:"/\|?*`), control and invisible characters, dots at the very beginning and repeated dots, so
-that a name is never a path. The game stores Latin-1 letters; others are kept and noted.
+that a name is never a path. The game stores Latin-1 letters: others (ř, ł, Cyrillic) are written with
+the nearest letters that it can have, and noted. Latin-1 letters always stay.
 
 What a name without a first name is called by the game was not tried: by the pattern it is
 `_lastname_d_m_yyyy`, and that is what is made.
@@ -15,6 +16,8 @@ import datetime
 import re
 import unicodedata
 from dataclasses import dataclass
+
+from anyascii import anyascii
 
 EXTENSION = ".png"
 LONGEST_FILENAME = 150  # characters
@@ -39,7 +42,12 @@ class PortraitFilename:
 
 
 def portrait_filename(
-    first_name: str, last_name: str, birth_date: datetime.date, *, zero_pad: bool = False
+    first_name: str,
+    last_name: str,
+    birth_date: datetime.date,
+    *,
+    zero_pad: bool = False,
+    latin1: bool = True,
 ) -> PortraitFilename:
     """Return the game's file name for a person.
 
@@ -48,13 +56,15 @@ def portrait_filename(
         last_name: As in the roster; may be empty.
         birth_date: Day and month are written without leading zeros.
         zero_pad: Write them with leading zeros all the same.
+        latin1: Replace letters that the game cannot store; False keeps them.
 
     Example:
         >>> import datetime
         >>> portrait_filename("T.J.", "O'Dunnelly", datetime.date(2006, 3, 7)).name
         "T.J._O'Dunnelly_7_3_2006.png"
     """
-    first, last = clean_name(first_name), clean_name(last_name)
+    stored = [fold_to_latin1(name) if latin1 else name for name in (first_name, last_name)]
+    first, last = map(clean_name, stored)
     if not any(char.isalnum() for char in first + last):
         return PortraitFilename(trouble="the name has no letter that can stand in a file name")
     day, month = (
@@ -66,7 +76,9 @@ def portrait_filename(
             trouble=f"the file name would have {len(name)} letters, and at most {LONGEST_FILENAME} are "
             "possible; the game would not find a shortened one"
         )
-    return PortraitFilename(name, _notes(first_name, last_name, first, last))
+    removal = _removal_notes(f"{first_name} {last_name}", " ".join(stored), f"{first} {last}")
+    letters = _letter_notes(f"{first_name} {last_name}", is_folded=latin1)
+    return PortraitFilename(name, (*removal, *letters, *_empty_name_notes(first, last)))
 
 
 def clean_name(name: str) -> str:
@@ -83,6 +95,19 @@ def clean_name(name: str) -> str:
     return " ".join(single_dots.lstrip(". ").split())
 
 
+def fold_to_latin1(name: str) -> str:
+    """Return a name in the letters that the game can store; what is Latin-1 stays as it is.
+
+    Example:
+        >>> fold_to_latin1("Jiří Łukasz"), fold_to_latin1("Аня Øst")
+        ('Jirí Lukasz', 'Anya Øst')
+    """
+    composed = unicodedata.normalize("NFC", name)
+    if composed.isascii():
+        return composed
+    return "".join(char if char <= "\u00ff" or not _is_visible(char) else anyascii(char) for char in composed)
+
+
 def clash_key(path: str) -> str:
     """Return what is equal for two paths that are one file on Windows."""
     return unicodedata.normalize("NFC", path.lower())
@@ -93,24 +118,30 @@ def _is_visible(char: str) -> bool:
     return category[0] != "C" and category not in ("Zl", "Zp") and char != "\ufffd"
 
 
-def _notes(first_name: str, last_name: str, first: str, last: str) -> tuple[str, ...]:
-    notes = []
-    whole = unicodedata.normalize("NFC", f"{first_name} {last_name}")
+def _removal_notes(whole: str, stored: str, cleaned: str) -> tuple[str, ...]:
     if _LOST_LETTERS & set(whole):
-        notes.append(
-            "letters of the name were lost when the roster was saved; the game may look for another file name"
+        return (
+            "letters of the name were lost when the roster was saved; the game may look for another name",
         )
-    elif " ".join(whole.split()) != f"{first} {last}".strip():
-        notes.append(
-            "letters that cannot stand in a file name were removed; the game may look for another one"
-        )
-    foreign = sorted({char for char in first + last if char > "\u00ff"})
-    if foreign:
-        letters = "".join(foreign[:10])
-        notes.append(
-            f"the game stores only Latin-1 letters; {letters} may stand as other letters in its name"
-        )
-    if not first or not last:
-        which = "first" if not first else "last"
-        notes.append(f"there is no {which} name; how the game names such a file is not known for certain")
-    return tuple(notes)
+    if " ".join(unicodedata.normalize("NFC", stored).split()) != cleaned.strip():
+        return ("letters that cannot stand in a file name were removed; the game may look for another one",)
+    return ()
+
+
+def _letter_notes(whole: str, *, is_folded: bool) -> tuple[str, ...]:
+    composed = unicodedata.normalize("NFC", whole)
+    foreign = sorted({char for char in composed if char > "\u00ff" and _is_visible(char)})[:10]
+    if not foreign:
+        return ()
+    if is_folded:
+        written = ", ".join(f"{char} as {anyascii(char) or 'nothing'}" for char in foreign)
+        return (f"the game stores only Latin-1 letters; written {written}",)
+    letters = "".join(foreign)
+    return (f"the game stores only Latin-1 letters; {letters} may stand as other letters in its name",)
+
+
+def _empty_name_notes(first: str, last: str) -> tuple[str, ...]:
+    if first and last:
+        return ()
+    which = "last" if first else "first"
+    return (f"there is no {which} name; how the game names such a file is not known for certain",)

@@ -23,6 +23,7 @@ REPORT_NAME, SETTINGS_NAME = "report.csv", "settings.json"
 SEED_RULE = (
     "First four bytes (big endian) of the SHA-256 of the UTF-8 text "
     '"ehmfaces/1", first name, last name, birth date (ISO 8601) and pack key, joined by U+001F; '
+    'where there is no birth date, "uid " and the unique id, else the birth year, stands for it; '
     "names in NFC, without case, with single spaces."
 )
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -72,7 +73,7 @@ def _job_row(job: FaceJob, outcome: Outcome) -> ReportRow:
         job.row_number,
         job.first_name,
         job.last_name,
-        job.birth_date.isoformat(),
+        job.birth_date.isoformat() if job.birth_date else "",
         job.path if exists else "",
         outcome.status,
         reason,

@@ -57,6 +57,8 @@ def rtf_text(data: bytes, source_name: str) -> str:
         raise RosterError(
             f"{source_name} is a damaged RTF document ({type(error).__name__}). Save it as text or HTML."
         ) from error
+    if not text.strip():
+        raise RosterError(f"{source_name} is empty. Give a roster with one person a line.")
     return _SURROGATES.sub(_join_surrogates, text)
 
 

@@ -139,7 +139,7 @@ def read_rosters(
     """
     if not sources:
         raise RosterError("No roster was given. Give at least one file.")
-    given = names or [None] * len(sources)
+    given: Sequence[str | None] = names or [None] * len(sources)
     rosters = [read_roster(file, name=name, **options) for file, name in zip(sources, given, strict=True)]
     limits = options.get("limits", DEFAULT_LIMITS)
     if sum(roster.row_count for roster in rosters) > limits.max_rows:
@@ -159,7 +159,9 @@ def _join(rosters: Sequence[Roster]) -> Roster:
         for problem in roster.problems:
             reason = f"{name}, row {problem.row_number}: blank line." if problem.is_blank else problem.reason
             problems.append(replace(problem, row_number=problem.row_number + offset, reason=reason))
-        offset += max((row.row_number for row in (*roster.entries, *roster.problems)), default=0)
+        offset += max(
+            [entry.row_number for entry in roster.entries] + [p.row_number for p in roster.problems]
+        )
     return Roster(
         tuple(entries), tuple(problems), _join_readings(rosters), sum(roster.row_count for roster in rosters)
     )

@@ -9,7 +9,7 @@ from typing import cast
 
 from ehmfaces.errors import InputError, RosterError
 from ehmfaces.facepack.plan import FacepackPlan
-from ehmfaces.roster.entry import DateOrder, Reading, Roster
+from ehmfaces.roster.entry import DateOrder, Reading, Roster, RosterEntry
 from ehmfaces.roster.reader import RosterLimits, read_roster
 from ehmfaces.ui.session import Limits
 
@@ -101,13 +101,18 @@ def table_rows(roster: Roster, plan: FacepackPlan) -> list[list[str]]:
             str(entry.row_number),
             entry.first_name,
             entry.last_name,
-            f"{entry.birth_date.day}.{entry.birth_date.month}.{entry.birth_date.year}",
+            _date_text(entry),
             entry.nation,
             entry.role,
             files.get(entry.row_number, "none"),
         ]
         for entry in roster.entries[:_SHOWN_ROWS]
     ]
+
+
+def _date_text(entry: RosterEntry) -> str:
+    date = entry.birth_date
+    return f"{date.day}.{date.month}.{date.year}" if date else entry.birth_key
 
 
 def column_choices(reading: Reading, field: str) -> list[tuple[str, str]]:
