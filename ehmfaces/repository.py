@@ -363,11 +363,16 @@ def hub_sentences(repo_id: str, revision: str | None = None, token: str | None =
     except HfHubHTTPError as error:
         raise ModelError(_answer_sentence(error, repo_id, revision, token)) from error
     except (httpx2.HTTPError, OSError, RuntimeError) as error:
-        raise ModelError(_trouble_sentence(error.__cause__ or error, repo_id)) from error
+        raise ModelError(_trouble_sentence(_root_of(error), repo_id)) from error
     except Exception as error:
         if type(error).__name__ != "RevisionResolutionError":
             raise
         raise ModelError(_away(repo_id)) from error
+
+
+def _root_of(error: BaseException) -> BaseException:
+    """Return what an upload failed of; the client wraps it in a RuntimeError."""
+    return error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
 
 
 def _answer_sentence(error: Any, repo_id: str, revision: str | None, token: str | None) -> str:
