@@ -116,7 +116,7 @@ def _flat(values: FloatArray) -> FloatArray:
 
 
 def _single(values: FloatArray) -> FloatArray:
-    return values.reshape(())
+    return values.reshape(()) if values.size == 1 else values
 
 
 def _first(values: FloatArray) -> FloatArray:
@@ -190,7 +190,7 @@ def _generator_weights(
             weights[f"mapping.fc{index}.{kind}"] = names.reader(f"style.{index + 1}.{kind}")
     for index, resolution in enumerate(resolutions):
         target = f"synthesis.b{resolution}"
-        weights[f"{target}.resample_filter"] = lambda: square
+        weights[f"{target}.resample_filter"] = square.copy
         pairs = [
             ("conv0", f"convs.{2 * index - 2}", 2 * index - 1),
             ("conv1", f"convs.{2 * index - 1}", 2 * index),
@@ -199,7 +199,7 @@ def _generator_weights(
             pairs = [("conv1", "conv1", 0)]
         for name, source, noise in pairs:
             weights |= _style_layer(names, f"{target}.{name}", source, f"{source}.activate.bias")
-            weights[f"{target}.{name}.resample_filter"] = lambda: square
+            weights[f"{target}.{name}.resample_filter"] = square.copy
             weights[f"{target}.{name}.noise_strength"] = names.reader(f"{source}.noise.weight", _single)
             weights[f"{target}.{name}.noise_const"] = _noise_reader(names, noise, resolution)
         source = "to_rgb1" if resolution == 4 else f"to_rgbs.{index - 1}"
@@ -274,12 +274,12 @@ def _discriminator_weights(
         layers[f"b{resolution}.conv1"] = (f"convs.{index}.conv2.1", f"convs.{index}.conv2.2")
         weights[f"b{resolution}.skip.weight"] = names.reader(f"convs.{index}.skip.1.weight")
         for owner in (f"b{resolution}", f"b{resolution}.skip"):
-            weights[f"{owner}.resample_filter"] = lambda: square
+            weights[f"{owner}.resample_filter"] = square.copy
     layers["b4.conv"] = ("final_conv.0", "final_conv.1")
     for target, (conv, activation) in layers.items():
         weights[f"{target}.weight"] = names.reader(f"{conv}.weight")
         weights[f"{target}.bias"] = names.reader(f"{activation}.bias", _flat)
-        weights[f"{target}.resample_filter"] = (lambda: default) if target == "b4.conv" else (lambda: square)
+        weights[f"{target}.resample_filter"] = default.copy if target == "b4.conv" else square.copy
     for index, target in enumerate(("b4.fc", "b4.out")):
         for kind in ("weight", "bias"):
             weights[f"{target}.{kind}"] = names.reader(f"final_linear.{index}.{kind}")

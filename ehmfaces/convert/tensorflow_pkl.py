@@ -266,7 +266,7 @@ def _generator_weights(net: _TensorFlowNetwork, config: dict[str, Any]) -> dict[
     square = _filter(options["resample_filter"])
     for resolution in _resolutions(net):
         target, source = f"synthesis.b{resolution}", f"synthesis/{resolution}x{resolution}"
-        weights[f"{target}.resample_filter"] = lambda: square
+        weights[f"{target}.resample_filter"] = square.copy
         if resolution == 4:
             weights[f"{target}.const"] = net.reader(f"{source}/Const/const", _first, 4)
             layers = [("conv1", "Conv", _conv, 0)]
@@ -275,7 +275,7 @@ def _generator_weights(net: _TensorFlowNetwork, config: dict[str, Any]) -> dict[
             layers = [("conv0", "Conv0_up", _conv_up, 2 * log2 - 5), ("conv1", "Conv1", _conv, 2 * log2 - 4)]
         for name, variable, change, noise in layers:
             weights |= _style_layer(net, f"{target}.{name}", f"{source}/{variable}", change)
-            weights[f"{target}.{name}.resample_filter"] = lambda: square
+            weights[f"{target}.{name}.resample_filter"] = square.copy
             if options["use_noise"]:
                 strength = net.reader(f"{source}/{variable}/noise_strength", _same, 0)
                 weights[f"{target}.{name}.noise_strength"] = strength
@@ -284,7 +284,7 @@ def _generator_weights(net: _TensorFlowNetwork, config: dict[str, Any]) -> dict[
             weights |= _style_layer(net, f"{target}.torgb", f"{source}/ToRGB", _conv)
         if options["architecture"] == "resnet" and resolution > 4:
             weights[f"{target}.skip.weight"] = net.reader(f"{source}/Skip/weight", _conv_up, 4)
-            weights[f"{target}.skip.resample_filter"] = lambda: square
+            weights[f"{target}.skip.resample_filter"] = square.copy
     return weights
 
 
@@ -366,18 +366,18 @@ def _discriminator_weights(net: _TensorFlowNetwork, config: dict[str, Any]) -> d
         layers = {"conv0": "Conv0", "conv1": "Conv1_down"}
         if config["architecture"] == "skip" or resolution == config["img_resolution"]:
             layers["fromrgb"] = "FromRGB"
-        weights[f"{target}.resample_filter"] = lambda: square
+        weights[f"{target}.resample_filter"] = square.copy
         for name, variable in layers.items():
             weights |= _conv_layer(net, f"{target}.{name}", f"{source}/{variable}")
-            weights[f"{target}.{name}.resample_filter"] = lambda: square
+            weights[f"{target}.{name}.resample_filter"] = square.copy
         if config["architecture"] == "resnet":
             weights[f"{target}.skip.weight"] = net.reader(f"{source}/Skip/weight", _conv, 4)
-            weights[f"{target}.skip.resample_filter"] = lambda: square
+            weights[f"{target}.skip.resample_filter"] = square.copy
     weights |= _conv_layer(net, "b4.conv", "4x4/Conv")
-    weights["b4.conv.resample_filter"] = lambda: default
+    weights["b4.conv.resample_filter"] = default.copy
     if config["architecture"] == "skip":
         weights |= _conv_layer(net, "b4.fromrgb", "4x4/FromRGB")
-        weights["b4.fromrgb.resample_filter"] = lambda: default
+        weights["b4.fromrgb.resample_filter"] = default.copy
     weights |= _dense_layer(net, "b4.fc", "4x4/Dense0")
     weights |= _dense_layer(net, "b4.out", "Output")
     if config["c_dim"]:
