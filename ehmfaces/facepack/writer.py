@@ -180,7 +180,7 @@ class _PackFile:
         self._plan = plan
         self._target = target
         self._outcomes: dict[int, Outcome] = {}
-        self._added: list[int] = []  # row numbers, in the order of the entries
+        self._added: list[FaceJob] = []  # in the order of the entries
         self._part, self._file = _open_part(target)
         self._archive = ArchiveWriter(self._file)
 
@@ -191,12 +191,15 @@ class _PackFile:
             what = str(result.error or "no picture") or type(result.error).__name__
             self._outcomes[job.row_number] = Outcome("skipped", f"Could not be made: {what[:300]}")
             return FacepackEvent(job, b"", done, total, what[:300])
+        entries_before = self._archive.entry_count
         try:
-            self._archive.add(job.path, result.value)
+            for path in (job.path, *job.copies):
+                self._archive.add(path, result.value)
         except OSError as error:
+            self._archive.drop_last(self._archive.entry_count - entries_before)
             raise self._out_of_space(error) from error
         self._outcomes[job.row_number] = Outcome("made")
-        self._added.append(job.row_number)
+        self._added.append(job)
         return FacepackEvent(job, result.value, done, total)
 
     def finish(self, missing: str, *, is_cancelled: bool = False) -> FacepackResult:
@@ -224,6 +227,8 @@ class _PackFile:
         rows = report_rows(self._plan, self._outcomes, missing)
         entries_before = self._archive.entry_count
         try:
+            for path, data in self._plan.game_lists(self._added):
+                self._archive.add(path, data)
             self._archive.add(REPORT_NAME, encode_report(rows))
             self._archive.add(SETTINGS_NAME, encode_settings(self._plan, count_statuses(rows), _version()))
             self._archive.finish()
@@ -264,10 +269,11 @@ class _PackFile:
         return FacepackError(_cannot_write(self._target, error) + " Nothing was written.")
 
     def _take_back(self, count: int) -> None:
-        for row_number in self._added[-count:]:
-            del self._outcomes[row_number]
+        lost = self._added[-count:]
+        for job in lost:
+            del self._outcomes[job.row_number]
         del self._added[-count:]
-        self._archive.drop_last(count)
+        self._archive.drop_last(sum(1 + len(job.copies) for job in lost))
 
 
 def _open_part(target: Path) -> tuple[Path, BinaryIO]:

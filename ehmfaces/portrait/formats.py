@@ -35,6 +35,8 @@ FORMATS: dict[str, PortraitFormat] = {
         PortraitFormat("ehm-157", 157, 200, "EHM 157x200, as in most packs"),
         PortraitFormat("ehm-184", 184, 200, "EHM 184x200"),
         PortraitFormat("ehm-200", 200, 200, "EHM 200x200, the largest"),
+        PortraitFormat("fm-180", 180, 180, "Football Manager 180x180"),
+        PortraitFormat("fm-250", 250, 250, "Football Manager 250x250"),
         PortraitFormat("plain-256", 256, 256, "Plain 256x256"),
         PortraitFormat("full", 0, 0, "Full resolution of the generator"),
     )
