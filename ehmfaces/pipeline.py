@@ -7,6 +7,7 @@ spoken to is in `model_folder` and `repository`. Knows no portrait format or ros
 
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -130,13 +131,16 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
         for path in Path(save_directory).rglob("*.safetensors"):
             path.chmod(0o644)
 
-    def save_with_card(self, folder: Path, name: str, words: CardWords | None = None) -> None:
+    def save_with_card(
+        self, folder: Path, name: str, words: CardWords | None = None, onnx_dir: Path | None = None
+    ) -> None:
         """Write what `push_to_hub` uploads: the model under its new name, its card and a sample sheet.
 
         Args:
-            folder: Target; an `onnx` folder in it is mentioned in the card.
+            folder: Target; made when it is missing.
             name: Hub id that the model is to have.
             words: What only a person can say.
+            onnx_dir: Exported graphs that go along as `onnx`.
         """
         words = words or CardWords(self.license)
         license = words.license or self.license
@@ -144,7 +148,9 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
         FacePipeline(self.generator, name, self.background_color, license).save_pretrained(folder)
         sheet = sample_sheet(self(SAMPLE_SEEDS, SAMPLE_PSI).images)
         (folder / SHEET_NAME).write_bytes(encode_png(sheet, {"Software": "ehmfaces", "Model": name}))
-        card = build_card(name, self.facts, words, (folder / "onnx").is_dir())
+        if onnx_dir is not None:
+            shutil.copytree(onnx_dir, folder / "onnx", dirs_exist_ok=True)
+        card = build_card(name, self.facts, words, onnx_dir is not None)
         (folder / "README.md").write_text(card, "utf-8")
         if words.metrics:
             (folder / METRICS_NAME).write_text(json.dumps(dict(words.metrics), indent=2), "utf-8")
@@ -158,6 +164,7 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
         revision: str | None = None,
         commit_message: str = "Upload model",
         words: CardWords | None = None,
+        onnx_dir: Path | None = None,
     ) -> str:
         """Upload generator, card and sample sheet in one commit; a discriminator never goes along.
 
@@ -168,6 +175,7 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
             revision: A branch, made when it is missing; None = "main".
             commit_message: One line.
             words: Licence, data and metrics for the card.
+            onnx_dir: Exported graphs that go along as `onnx`.
 
         Returns:
             The address of the commit.
@@ -176,7 +184,7 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
             ModelError: The Hub does not take it; the text says why.
         """
         with tempfile.TemporaryDirectory(prefix="ehmfaces-push-") as folder:
-            self.save_with_card(Path(folder), repo_id, words)
+            self.save_with_card(Path(folder), repo_id, words, onnx_dir)
             return push_folder(
                 Path(folder),
                 repo_id,

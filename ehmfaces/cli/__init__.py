@@ -19,7 +19,7 @@ COMMANDS = {
     "facepack": ("facepack:facepack", "Make a facepack from a roster."),
     "cutout": ("cutout:cutout", "Cut people out of pictures."),
     "serve": ("serve:serve", "Start the page and its API."),
-    "model": ("model:model", "Show models."),
+    "model": ("model:model", "Show, import, fetch and publish models."),
     "dataset": ("dataset:dataset", "Make training sets."),
     "train": ("train:train", "Train networks."),
     "bench": ("bench:bench", "Measure portraits a second."),

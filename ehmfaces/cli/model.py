@@ -1,15 +1,17 @@
-"""`ehmfaces model`: what a generator is."""
+"""`ehmfaces model`: what a generator is, and its way in and out."""
 
+import shutil
 from pathlib import Path
 
 import click
 
-from ehmfaces.cli.options import model_options
+from ehmfaces.cli.options import FILE, FOLDER, model_options
+from ehmfaces.errors import InputError
 
 
 @click.group()
 def model() -> None:
-    """Show models."""
+    """Show, import, fetch and publish models."""
 
 
 @model.command()
@@ -29,7 +31,87 @@ def info(model: str | None, device: str | None) -> None:
     for name, layers in style_groups(pipeline.num_ws).items():
         click.echo(f"Styles:      {name} {layers[0]}-{layers[-1]}" if layers else f"Styles:      {name} none")
     click.echo(f"Background:  {pipeline.background_color or 'unknown'}")
+    click.echo(f"Licence:     {pipeline.license or 'not stated'}")
     click.echo(f"Hash:        {pipeline.model_hash}")
+
+
+@model.command()
+@click.argument("name", metavar="ORG/NAME[@REVISION]")
+@click.option("--out", "folder", type=FOLDER, metavar="DIR", help="Put a copy there; default: cache only.")
+@click.option("--force", is_flag=True, help="Fetch the weights again.")
+def pull(name: str, folder: Path | None, force: bool) -> None:
+    """Fetch a model from the Hub, JSON and safetensors only; an interrupted download goes on.
+
+    A private model needs the environment variable HF_TOKEN.
+    """
+    from ehmfaces.model_folder import find_model, read_facts
+
+    snapshot = find_model(name, force_download=force)
+    facts = read_facts(snapshot.folder, name)
+    if folder is not None:
+        shutil.copytree(snapshot.folder, folder, dirs_exist_ok=True)
+    click.echo(f"Model:       {facts.model_id}")
+    click.echo(f"Resolution:  {facts.resolution} x {facts.resolution}")
+    click.echo(f"Licence:     {facts.license or snapshot.license or 'not stated'}")
+    click.echo(f"Folder:      {folder or snapshot.folder}")
+
+
+@model.command()
+@click.argument("name", metavar="ORG/NAME")
+@click.option("--model", metavar="DIR_OR_HUB_ID", help="What to publish. Default: as for generate.")
+@click.option("--branch", help="Default: main.")
+@click.option("--message", default="Upload model", show_default=True, help="Of the commit.")
+@click.option("--private", is_flag=True, default=None, help="For a new repository.")
+@click.option("--license", "license_name", metavar="ID", help="Like apache-2.0. Default: the model's own.")
+@click.option("--data", type=FILE, help="A text about the training data, for the card.")
+@click.option("--metrics", type=FILE, help='Figures for the card: {"fid50k_full": 8.3}.')
+@click.option("--onnx", type=FOLDER, help="Exported graphs to go along.")
+@click.option("--to-folder", type=FOLDER, help="Write what would be uploaded there, upload nothing.")
+def push(
+    name: str,
+    model: str | None,
+    branch: str | None,
+    message: str,
+    private: bool | None,
+    license_name: str | None,
+    data: Path | None,
+    metrics: Path | None,
+    onnx: Path | None,
+    to_folder: Path | None,
+) -> None:
+    """Publish a generator on the Hub, with a model card and a sample sheet.
+
+    Needs the environment variable HF_TOKEN, with the right to write. No discriminator goes along.
+    """
+    from ehmfaces.hub import load_pipeline, model_name
+    from ehmfaces.model_card import METRICS_NAME, CardWords, read_metrics
+
+    beside = Path(model_name(model)) / METRICS_NAME
+    metrics = metrics or (beside if beside.is_file() else None)
+    words = CardWords(
+        license_name, read_text(data) if data else None, read_metrics(metrics) if metrics else {}
+    )
+    pipeline = load_pipeline(model)
+    if to_folder is not None:
+        pipeline.save_with_card(to_folder, name, words, onnx)
+        click.echo(f"Written:     {to_folder}")
+        return
+    address = pipeline.push_to_hub(
+        name, private=private, revision=branch, commit_message=message, words=words, onnx_dir=onnx
+    )
+    click.echo(f"Published:   {address}")
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file.
+
+    Raises:
+        InputError: It cannot be read as UTF-8.
+    """
+    try:
+        return path.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f'"{path}" cannot be read ({error}). Give a text file in UTF-8.') from error
 
 
 @model.command("import")
