@@ -129,10 +129,12 @@ class _LegacyFile:
         start = self.position + 8
         count = int.from_bytes(self.data[self.position : start], "little", signed=True)
         self.position = start + storage.nbytes
-        if count != storage.count or self.position > len(self.data):
+        if count != storage.count:
+            raise self._damaged(f"a storage of {storage.count:,} numbers is announced, but {count:,} follow")
+        if self.position > len(self.data):
+            left = max(0, len(self.data) - start)
             raise self._damaged(
-                f"a storage of {storage.count:,} numbers is announced, {max(0, len(self.data) - start):,} "
-                "bytes are left"
+                f"a storage of {storage.count:,} numbers is announced, {left:,} bytes are left"
             )
         storage.data = self.data[start : self.position]
 
