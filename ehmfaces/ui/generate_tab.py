@@ -4,6 +4,7 @@ Owns from seeds to a gallery of PNG files, and from such a file back to its sett
 """
 
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,7 +102,9 @@ def restore_settings(
     record = Provenance.read(Path(picture))
     if record.seed is None or record.mixing:
         raise ImageError("This picture was mixed from several faces: it has no single seed to go back to.")
-    sentence = f"Settings of seed {record.seed} are back, made by {record.model_id} ({record.model_hash})."
+    # the record may be made up: what is shown as Markdown must not be able to be any
+    model = re.sub(r"[^\w./@ -]", "?", f"{record.model_id[:100]}, {record.model_hash[:16]}")
+    sentence = f"Settings of seed {record.seed} are back, made by {model}."
     return (
         str(record.seed),
         1,
