@@ -9,12 +9,12 @@ Example:
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from ehmfaces.models.stylegan3 import StyleGAN3Generator
 
 ARCHITECTURES = ("stylegan2", "stylegan3-t", "stylegan3-r")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 PEAK_SHAPES = ((512, 32), (256, 64), (128, 128), (64, 256))  # channels, pixels
 
 
@@ -93,22 +94,22 @@ def count_macs(run: Callable[[], Tensor]) -> tuple[float, float]:
     return counter.dense / 1e9, counter.filters / 1e9
 
 
-def convolution_peak(dtype: torch.dtype) -> float:
+def convolution_peak(dtype: torch.dtype, clock: Callable[[], float]) -> float:
     """Return the best GMAC per second of a 3x3 convolution over some usual shapes."""
     best = 0.0
     for channels, size in PEAK_SHAPES:
         x = torch.randn(1, channels, size, size, dtype=dtype).to(memory_format=torch.channels_last)
         weight = torch.randn(channels, channels, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
-        seconds = min(timed(lambda x=x, w=weight: torch.conv2d(x, w, padding=1))[0] for _ in range(5))
+        seconds = min(timed(lambda x=x, w=weight: torch.conv2d(x, w, padding=1), clock)[0] for _ in range(5))
         best = max(best, size**2 * channels**2 * 9 / 1e9 / seconds)
     return best
 
 
-def timed(run: Callable[[], Tensor]) -> tuple[float, Tensor]:
+def timed(run: Callable[[], Tensor], clock: Callable[[], float] = time.perf_counter) -> tuple[float, Tensor]:
     """Return seconds and the result."""
-    start = time.perf_counter()
+    start = clock()
     result = run()
-    return time.perf_counter() - start, result
+    return clock() - start, result
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
@@ -124,21 +125,22 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         ws = generator.mapping(z)
         return plain(generator.synthesis, ws)
 
+    clock = CLOCKS[options.clock]
     dense, filters = count_macs(ours)
     other = sum(count_macs(theirs)) if options.peer else 0.0
     times: list[float] = []
     peer_times: list[float] = []
     difference = 0.0
     with torch.inference_mode():
-        peak = convolution_peak(DTYPES[options.precision])
+        peak = convolution_peak(DTYPES[options.precision], clock)
         for _ in range(options.repeats):
-            seconds, img = timed(ours)
+            seconds, img = timed(ours, clock)
             times.append(seconds)
             if options.peer:
-                seconds, plain_img = timed(theirs)
+                seconds, plain_img = timed(theirs, clock)
                 peer_times.append(seconds)
                 difference = max(difference, float((img.float() - plain_img.float()).abs().max()))
-        peak = max(peak, convolution_peak(DTYPES[options.precision]))
+        peak = max(peak, convolution_peak(DTYPES[options.precision], clock))
     count = options.batch
     typical = statistics.median(times)
     figures = {
@@ -165,12 +167,19 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 def peak_memory(options: argparse.Namespace) -> None:
     """Print the peak resident memory of this process in MB after two runs of ours."""
     generator = build(options)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = high_water()
     with torch.inference_mode():
         for _ in range(2):
             generator(torch.randn(options.batch, options.z_dim))
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"{after * 1024 / 1e6:.0f} {before * 1024 / 1e6:.0f}")
+    print(f"{high_water():.0f} {before:.0f}")
+
+
+def high_water() -> float:
+    """Return the largest resident memory of this process so far in MB (Linux)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return float("nan")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -187,6 +196,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--precision", choices=DTYPES, default="float32")
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="cpu: on a busy machine, with one thread"
+    )
     parser.add_argument("--no-peer", dest="peer", action="store_false", help="only our path")
     parser.add_argument("--memory-only", action="store_true", help="print peak and idle memory in MB")
     return parser.parse_args(arguments)

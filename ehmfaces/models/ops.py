@@ -18,6 +18,12 @@ SQRT_2 = 2.0**0.5
 LRELU_SLOPE = 0.2
 
 
+def is_eager_inference() -> bool:
+    """Return whether nobody looks on: no gradient, no compiler, no export; then work may be in place."""
+    watched = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return not watched
+
+
 def setup_filter(taps: Sequence[float]) -> Tensor:
     """Return the separable low-pass filter of `taps` as float32 [len, len], sum 1."""
     line = torch.as_tensor(taps, dtype=torch.float32)
@@ -105,12 +111,26 @@ def conv2d_resample(x: Tensor, weight: Tensor, kernel: Tensor, up: int = 1, down
     return F.conv2d(x, weight, padding=pad)
 
 
-def conv2d_up(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
-    """Double the size with a 3x3 transposed convolution, then low-pass: [N, C, H, W] to [N, C', 2H, 2W]."""
-    size = kernel.shape[0]
+def conv2d_up(
+    x: Tensor, weight: Tensor, kernel: Tensor, scale: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
+    """Double the size with a 3x3 transposed convolution, then low-pass: [N, C, H, W] to [N, C', 2H, 2W].
+
+    Args:
+        x: [N, C, H, W].
+        weight: [C', C, 3, 3].
+        kernel: FIR filter [f, f].
+        scale: [C'], factor on each channel of the result, or None.
+        bias: [C'], added after that, or None.
+    """
+    size, channels = kernel.shape[0], weight.shape[0]
     before, after = (size + 1) // 2 - 1, (size - 2) // 2
     wide = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)  # [N, C', 2H + 1, 2W + 1]
-    return upfirdn2d(wide, kernel, padding=(before, after, before, after), gain=4.0)
+    low_pass = (kernel * 4.0).flip(0, 1).to(x.dtype).expand(channels, 1, -1, -1)
+    low_pass = low_pass if scale is None else low_pass * scale[:, None, None, None]
+    if before == after:
+        return F.conv2d(wide, low_pass, bias, padding=before, groups=channels)
+    return F.conv2d(F.pad(wide, (before, after, before, after)), low_pass, bias, groups=channels)
 
 
 def bias_act(
@@ -207,7 +227,7 @@ def filtered_lrelu(
     """
     # Leaky ReLU is positively homogeneous: its gain rides on the filter before it.
     wide = fir_up(x.float(), up_filter, up, padding, gain * up * up)
-    if torch.is_grad_enabled():
+    if not is_eager_inference():
         y = F.leaky_relu(wide, slope) if slope != 1 else wide
         y = y if clamp is None else y.clamp(-clamp, clamp)
     else:

@@ -8,8 +8,9 @@ with Limited Data" (2020).
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,7 @@ from ehmfaces.models.ops import (
     conv2d_up,
     demodulation,
     downsample2d,
+    is_eager_inference,
     minibatch_stddev,
     modulated_conv2d,
     normalize_2nd_moment,
@@ -34,6 +36,9 @@ from ehmfaces.models.ops import (
 )
 
 DEFAULT_TAPS = (1, 3, 3, 1)
+# From this resolution on, a CPU makes the samples of a batch one by one: features are then larger than the
+# weights, and those of one sample stay in the cache.
+SINGLE_FROM = 32
 
 
 def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
@@ -72,7 +77,7 @@ class FullyConnectedLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_features] to [N, out_features]."""
-        x = F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+        x = F.linear(x * self.weight_gain, self.weight, self.bias * self.bias_gain)
         return bias_act(x, None, self.activation)
 
 
@@ -224,7 +229,7 @@ class SynthesisLayer(nn.Module):
         styles = self.affine(w)
         noise = self._noise(x, noise_mode)
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
-        if torch.is_grad_enabled():
+        if not is_eager_inference():
             y = modulated_conv2d(x, self.weight, styles, self.resample_filter, self.up)
             y = y if noise is None else y + noise
             return bias_act(y, self.bias, "lrelu", gain, clamp)
@@ -242,16 +247,32 @@ class SynthesisLayer(nn.Module):
         self, x: Tensor, styles: Tensor, noise: Tensor | None, gain: float, clamp: float | None
     ) -> Tensor:
         """The same sum with the gain pulled inside (leaky ReLU is positively homogeneous), in place."""
-        y = x * styles[:, :, None, None]
-        if self.up == 2:
-            y = conv2d_up(y, self.weight, self.resample_filter)
+        scale = demodulation(self.weight, styles) * gain
+        bias = self.bias * gain
+        single = x.shape[0] == 1
+        # The weights of one sample are scaled instead of its features where they are fewer.
+        fold = single and x.shape[2] * x.shape[3] > 9 * self.weight.shape[0]
+        weight = self.weight * styles[0, :, None, None] if fold else self.weight
+        x = x if fold else x * styles[:, :, None, None]
+        if single and self.up == 2:
+            y = conv2d_up(x, weight, self.resample_filter, scale[0], bias)
+        elif fold:
+            y = F.conv2d(x, weight.mul_(scale[0, :, None, None, None]), bias, padding=1)
         else:
-            y = F.conv2d(y, self.weight, padding=1)
-        y.mul_((demodulation(self.weight, styles) * gain)[:, :, None, None])
-        shift = (self.bias * gain)[None, :, None, None]
-        y.add_(shift if noise is None else shift + noise * gain)
+            up = self.up == 2
+            y = conv2d_up(x, weight, self.resample_filter) if up else F.conv2d(x, weight, padding=1)
+            y.mul_(scale[:, :, None, None]).add_(bias[:, None, None])
+        if noise is not None:
+            y.add_(noise * gain)
         F.leaky_relu_(y, LRELU_SLOPE)
         return y if clamp is None else y.clamp_(-clamp, clamp)
+
+    def arrange(self) -> None:
+        """Lay the weight out in memory as the convolution reads it; its values stay."""
+        weight = self.weight.data
+        if self.up == 2:  # A transposed convolution reads it with the two sides exchanged.
+            weight = weight.transpose(0, 1).contiguous(memory_format=torch.channels_last).transpose(0, 1)
+        self.weight.data = weight
 
 
 class ToRGBLayer(nn.Module):
@@ -270,6 +291,9 @@ class ToRGBLayer(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """[N, in_channels, H, W] and w [N, w_dim] to [N, out_channels, H, W]."""
         styles = self.affine(w) * self.weight_gain
+        if x.shape[0] == 1 and is_eager_inference():
+            y = F.conv2d(x, self.weight * styles[0, :, None, None], self.bias)
+            return y if self.conv_clamp is None else y.clamp_(-self.conv_clamp, self.conv_clamp)
         y = modulated_conv2d(x, self.weight, styles, demodulate=False)
         return bias_act(y, self.bias, clamp=self.conv_clamp)
 
@@ -345,6 +369,11 @@ class SynthesisBlock(nn.Module):
         return y + self.conv1(x, next(layer_ws), noise_mode, gain=math.sqrt(0.5))
 
 
+def _rows(batch: Tensor | None) -> Iterable[Tensor | None]:
+    """Return the samples one by one, each still a batch."""
+    return repeat(None) if batch is None else batch.split(1)
+
+
 class SynthesisNetwork(nn.Module):
     """ws to a picture."""
 
@@ -370,9 +399,15 @@ class SynthesisNetwork(nn.Module):
 
     def forward(self, ws: Tensor, noise_mode: str = "random") -> Tensor:
         """Ws [N, num_ws, w_dim] to img [N, img_channels, H, W], about [-1, 1]."""
-        x = img = None
-        index = 0
-        for resolution in self.block_resolutions:
+        return self._run(0, None, None, ws, noise_mode)
+
+    def _run(self, start: int, x: Tensor | None, img: Tensor | None, ws: Tensor, noise_mode: str) -> Tensor:
+        """Run the blocks from number `start` on."""
+        index = sum(getattr(self, f"b{res}").num_conv for res in self.block_resolutions[:start])
+        for number, resolution in enumerate(self.block_resolutions[start:], start):
+            if resolution >= SINGLE_FROM and len(ws) > 1 and ws.device.type == "cpu" and is_eager_inference():
+                parts = zip(_rows(x), _rows(img), ws.split(1), strict=False)
+                return torch.cat([self._run(number, *part, noise_mode) for part in parts])
             block = getattr(self, f"b{resolution}")
             block_ws = ws[:, index : index + block.num_conv + block.num_torgb]
             x, img = block(x, img, block_ws, noise_mode)
@@ -417,7 +452,16 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
         )
         self.num_ws = self.synthesis.num_ws
         self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **_known_options(mapping_kwargs))
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode, and lay the weights out for speed: loading a model ends with `eval()`."""
+        super().train(mode)
         self.to(memory_format=torch.channels_last)
+        for module in self.modules():
+            if isinstance(module, SynthesisLayer):
+                module.arrange()
+        return self
 
     def forward(
         self,
