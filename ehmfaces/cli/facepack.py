@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
+from click.core import ParameterSource
 
 from ehmfaces.cli.options import FILE, face_options, model_options, portrait_options
+from ehmfaces.facepack.games import NewgenIds
 from ehmfaces.types import NoiseMode
 
 
@@ -20,8 +22,15 @@ def _columns(_ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...
 
 
 @click.command()
-@click.argument("roster", type=FILE)
+@click.argument("rosters", type=FILE, nargs=-1, required=True, metavar="ROSTER...")
 @click.option("--out", type=FILE, required=True, help="The ZIP.")
+@click.option(
+    "--game",
+    "games",
+    default="ehm",
+    show_default=True,
+    help="ehm, fm, ootp, fhm, zengm, or several with commas.",
+)
 @click.option("--pack-key", default="", help="Another key gives everybody another face.")
 @click.option("--limit", type=click.IntRange(0), help="Make only the first N portraits.")
 @click.option("--dry-run", is_flag=True, help="Say how the roster is read and what would be made.")
@@ -30,6 +39,14 @@ def _columns(_ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...
 @click.option("--date-format", type=click.Choice(["dmy", "mdy", "ymd"]), help="Order of the birth dates.")
 @click.option("--column", "columns", multiple=True, callback=_columns, metavar="FIELD=COLUMN",
               help="A field's column by title or number (first = 1); may be repeated.")  # fmt: skip
+@click.option("--sheet", help="The sheet of a workbook; else the first with anything in it.")
+@click.option("--titles", type=FILE, help="A CSV of more column titles: meaning,word.")
+@click.option(
+    "--keep-letters", is_flag=True, help="Keep letters in file names that EHM cannot store, like ř and ł."
+)
+@click.option("--fm-newgen-ids", type=click.Choice(["both", "r", "plain"]), default="both", show_default=True,
+              help='Ids in FM\'s config.xml: with "r-" (newgens since FM 24.2), plain, or both.')  # fmt: skip
+@click.option("--zengm-url", default="", help="What stands before picture names in ZenGM's imgURL.")
 @click.option(
     "--zero-pad-dates", is_flag=True, help="07_03_2006 instead of 7_3_2006; EHM expects the latter."
 )
@@ -40,8 +57,9 @@ def _columns(_ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...
 @portrait_options
 @model_options
 def facepack(
-    roster: Path,
+    rosters: tuple[Path, ...],
     out: Path,
+    games: str,
     pack_key: str,
     limit: int | None,
     dry_run: bool,
@@ -49,6 +67,11 @@ def facepack(
     separator: str | None,
     date_format: Literal["dmy", "mdy", "ymd"] | None,
     columns: dict[str, int | str],
+    sheet: str | None,
+    titles: Path | None,
+    keep_letters: bool,
+    fm_newgen_ids: NewgenIds,
+    zengm_url: str,
     zero_pad_dates: bool,
     workers: int,
     truncation_psi: float,
@@ -59,12 +82,24 @@ def facepack(
     model: str | None,
     device: str | None,
 ) -> None:
-    """Make a portrait for everybody in ROSTER and pack them as the game expects them."""
+    """Make a portrait for everybody in the ROSTER files and pack them as the game expects them."""
+    from ehmfaces.facepack.games import get_games
     from ehmfaces.facepack.plan import FacepackSettings, plan_facepack
-    from ehmfaces.roster.reader import read_roster
+    from ehmfaces.roster.reader import read_rosters
+    from ehmfaces.roster.titles import standard_titles
 
-    read = read_roster(
-        roster, encoding=encoding, separator=separator, columns=columns or None, date_order=date_format
+    wanted = get_games(games)
+    if click.get_current_context().get_parameter_source("format_name") == ParameterSource.DEFAULT:
+        format_name = wanted[0].portrait_format
+    read = read_rosters(
+        rosters,
+        encoding=encoding,
+        separator=separator,
+        columns=columns or None,
+        date_order=date_format,
+        sheet=sheet,
+        titles=standard_titles().extended(titles) if titles else None,
+        needs_birth_date=all(game.needs_birth_date for game in wanted),
     )
     for sentence in read.reading.describe():
         click.echo(sentence)
@@ -75,6 +110,10 @@ def facepack(
         "truncation_psi": truncation_psi,
         "noise_mode": noise_mode,
         "cutout": backend,
+        "games": games,
+        "latin1_names": not keep_letters,
+        "fm_newgen_ids": fm_newgen_ids,
+        "zengm_url": zengm_url,
         "zero_pad_dates": zero_pad_dates,
         "limit": limit,
     }

@@ -39,6 +39,10 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _CONTROLS = bytes(set(range(32)) - {9, 10, 11, 12, 13})
+# Python's own notations, which no roster is written in.
+_NO_CHARSETS = frozenset(
+    ("unicode_escape", "raw_unicode_escape", "unicodeescape", "idna", "punycode", "undefined")
+)
 _ADVICE = "Save it as CSV (UTF-8) and try again."
 
 # Bytes that only Central European names (cp1250) or only Western ones (cp1252) make likely.
@@ -104,6 +108,8 @@ def _check_is_text(data: bytes, source_name: str) -> None:
 
 def _decode_as(data: bytes, source_name: str, encoding: str) -> Decoded:
     try:
+        if re.sub(r"\W+", "_", encoding.lower()) in _NO_CHARSETS:
+            raise LookupError
         text = data.decode(encoding)
     except (LookupError, ValueError) as error:
         known = isinstance(error, ValueError)

@@ -158,10 +158,11 @@ class Reading:
     def describe(self) -> list[str]:
         """Say in plain sentences how the file was read."""
         separator = _SEPARATOR_WORDS.get(self.separator, f'"{self.separator}"')
+        dates = [f"Date order: {self.date_order} ({self.date_order_reason})."]
         return [
             f"Encoding: {self.encoding}. Separator: {separator}. Lines before the data: {self.header_lines}.",
             f"Columns ({self.layout}): {'; '.join(self._column_phrases())}.",
-            f"Date order: {self.date_order} ({self.date_order_reason}).",
+            *(dates if "birth_date" in self.columns else ["There are no birth dates."]),
             f"{_count(self.row_count, 'row')}: {_count(self.player_count, 'player')}, "
             f"{self.staff_count} staff, {self.problem_count} without a usable person "
             f"(of these {self.blank_count} blank).",
