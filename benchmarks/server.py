@@ -242,10 +242,10 @@ def print_table(result: Result, seconds: float, peak_mib: float, log: Path) -> N
         middle = f"{statistics.median(times):9.2f}{times[int(len(times) * 0.95)]:9.2f}" if times else ""
         print(f"{kind:10}{sum(counts.values()):>10}{figures}{middle}")
     total = sum(sum(counts.values()) for counts in result.outcomes.values())
-    print(f"\n{total} requests in {seconds:.0f} s. Facepack: {result.pack}.")
+    print(f"\n{total} requests in {seconds:.0f} s. Facepack: {result.pack}")
     print(
-        f"Memory of the server: {result.memory[0][1]:.0f} MiB at the start, {result.memory[-1][1]:.0f} at the "
-        f"end, {peak_mib:.0f} at its peak."
+        f"Memory of the server: {result.memory[0][1]:.0f} MiB at the start, {result.memory[-1][1]:.0f} at "
+        f"the end, {peak_mib:.0f} at its peak."
     )
     late = [point for point in result.memory if point[0] > seconds / 3]
     if len(late) > 2:
