@@ -61,6 +61,7 @@ class Client:
         portrait_format: str = "ehm",
         background: str = "none",
         cutout: str = "deeplab",
+        model: str = "default",
     ) -> list[Path]:
         """Make portraits and store them as seedN.png in the folder `out`.
 
@@ -73,6 +74,7 @@ class Client:
             portrait_format: Like "ehm" or "full".
             background: "none", "game" or "#rrggbb".
             cutout: "deeplab" or "rembg".
+            model: "default", or another of the models that the page offers.
 
         Raises:
             EHMFacesError: The server cannot do it; its sentence says why.
@@ -86,6 +88,7 @@ class Client:
             portrait_format=portrait_format,
             background=background,
             cutout=cutout,
+            model=model,
         )
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,6 +104,7 @@ class Client:
         out: str | Path,
         truncation_psi: float = 0.7,
         noise_mode: NoiseMode = "const",
+        model: str = "default",
     ) -> Path:
         """Cross faces and store the grid as a PNG file.
 
@@ -111,6 +115,7 @@ class Client:
             out: The file to write.
             truncation_psi: Variety; 0.7 is usual, 1 is off.
             noise_mode: "const", "random" or "none".
+            model: "default", or another of the models that the page offers.
 
         Raises:
             EHMFacesError: The server cannot do it; its sentence says why.
@@ -122,6 +127,7 @@ class Client:
             col_styles=col_styles,
             truncation_psi=truncation_psi,
             noise_mode=noise_mode,
+            model=model,
         )
         return _store(grid, Path(out))
 

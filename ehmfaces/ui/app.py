@@ -21,6 +21,7 @@ from ehmfaces.ui.generate_tab import build_generate_tab
 from ehmfaces.ui.health import health_routes
 from ehmfaces.ui.log import log_event, start_log
 from ehmfaces.ui.mix_tab import build_mix_tab
+from ehmfaces.ui.model_picker import build_model_picker
 from ehmfaces.ui.session import Limits, Session
 from ehmfaces.ui.settings import ServerSettings, from_environment, settings_for
 from ehmfaces.ui.shutdown import serve_until_stopped
@@ -46,10 +47,11 @@ def build_app(session: Session | None = None) -> gr.Blocks:
         title="ehmfaces", analytics_enabled=False, delete_cache=(_sweep_interval(keep_sec), int(keep_sec) + 1)
     ) as demo:
         gr.Markdown(_HEAD, elem_classes="ehm-head")
+        model = build_model_picker(session)
         with gr.Tabs():
-            build_generate_tab(session)
-            build_mix_tab(session)
-            build_facepack_tab(session)
+            build_generate_tab(session, model)
+            build_mix_tab(session, model)
+            build_facepack_tab(session, model)
             build_cutout_tab(session)
             build_api_tab(demo)
             build_about_tab(session)

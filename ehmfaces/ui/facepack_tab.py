@@ -22,6 +22,7 @@ from ehmfaces.facepack.writer import FacepackEvent, FacepackResult, iter_facepac
 from ehmfaces.types import NoiseMode
 from ehmfaces.ui import fields
 from ehmfaces.ui.boundary import with_sentences
+from ehmfaces.ui.model_shelf import DEFAULT
 from ehmfaces.ui.roster_reading import (
     COLUMN_FIELDS,
     TABLE_TITLES,
@@ -71,6 +72,7 @@ def make_facepack(session: Session) -> Callable[..., Iterator[View]]:
         birth_date_column: str = "",
         nation_column: str = "",
         classification_column: str = "",
+        model: str = DEFAULT,
         request: gr.Request | None = None,
     ) -> Iterator[View]:
         """Make one portrait for each person of a roster and give back a ZIP with the game's file names.
@@ -96,6 +98,7 @@ def make_facepack(session: Session) -> Callable[..., Iterator[View]]:
             birth_date_column: Title of the column, or its position from 1.
             nation_column: Title of the column, or its position from 1.
             classification_column: Title or position of the column that tells players from staff.
+            model: "default", or another of the models that this page offers.
             request: Filled in by the server.
 
         Returns:
@@ -104,7 +107,7 @@ def make_facepack(session: Session) -> Callable[..., Iterator[View]]:
         columns = (first_name_column, last_name_column, name_column, birth_date_column, nation_column)
         corrections = Corrections.from_texts(encoding, separator, date_order, *columns, classification_column)
         people = read_upload(roster, corrections, session.limits)
-        renderer = session.renderer(portrait_format, background, truncation_psi, noise_mode, cutout)
+        renderer = session.renderer(portrait_format, background, truncation_psi, noise_mode, cutout, model)
         settings = FacepackSettings(
             pack_key=pack_key or "",
             portrait_format=portrait_format,
@@ -114,8 +117,8 @@ def make_facepack(session: Session) -> Callable[..., Iterator[View]]:
             cutout=cutout,
             zero_pad_dates=bool(zero_pad_dates),
             limit=_check_limit(limit),
-            model_id=session.pipeline.model_id,
-            model_hash=session.pipeline.model_hash,
+            model_id=renderer.pipeline.model_id,
+            model_hash=renderer.pipeline.model_hash,
         )
         run = PackRun(session, plan_facepack(people, settings), _key(request))
         yield from run.watch(lambda seed: session.render(renderer, seed))
@@ -269,8 +272,8 @@ def make_cancel(session: Session) -> Callable[..., None]:
     return cancel
 
 
-def build_facepack_tab(session: Session) -> None:
-    """Lay out the tab."""
+def build_facepack_tab(session: Session, model: gr.Dropdown) -> None:
+    """Lay out the tab; `model` is the picker of the page."""
     with gr.Tab("Facepack", id="facepack"):
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
@@ -314,7 +317,7 @@ def build_facepack_tab(session: Session) -> None:
         correction.input(**read_event)
     start.click(
         make_facepack(session),
-        [roster, *settings, *corrections],
+        [roster, *settings, *corrections, model],
         [status, faces, pack, report],
         api_name=endpoints.FACEPACK,
         concurrency_id=PACK_QUEUE,

@@ -17,6 +17,7 @@ from ehmfaces.seeds import SEED_MAX, check_seed, parse_seeds
 from ehmfaces.types import NoiseMode, Seed
 from ehmfaces.ui import fields
 from ehmfaces.ui.boundary import with_sentences
+from ehmfaces.ui.model_shelf import DEFAULT
 from ehmfaces.ui.session import GPU_QUEUE, Session, on_gpu
 from ehmfaces.ui.visit import charge_faces
 
@@ -36,6 +37,7 @@ def make_generate(session: Session) -> Callable[..., Faces]:
         portrait_format: str = "ehm",
         background: str = "none",
         cutout: str = "deeplab",
+        model: str = DEFAULT,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by its default
     ) -> Faces:
         """Make portraits of people who do not exist. The same seed and settings give the same picture.
@@ -48,6 +50,7 @@ def make_generate(session: Session) -> Callable[..., Faces]:
             portrait_format: "ehm" (160x200), "ehm-157", "ehm-184", "ehm-200", "plain-256" or "full".
             background: "none" (transparent), "game" or a colour like "#1f2c38".
             cutout: "deeplab" or "rembg".
+            model: "default", or another of the models that this page offers.
             progress: Filled in by the server.
 
         Returns:
@@ -55,7 +58,7 @@ def make_generate(session: Session) -> Callable[..., Faces]:
         """
         wanted = _wanted_seeds(session, seeds, count)
         charge_faces(len(wanted))
-        renderer = session.renderer(portrait_format, background, truncation_psi, noise_mode, cutout)
+        renderer = session.renderer(portrait_format, background, truncation_psi, noise_mode, cutout, model)
         folder = session.new_folder()
         deadline = session.deadline()
         faces: Faces = []
@@ -117,8 +120,24 @@ def restore_settings(
     )
 
 
-def build_generate_tab(session: Session) -> None:
-    """Lay out the tab."""
+def make_restore(session: Session) -> Callable[..., tuple[object, ...]]:
+    """Return the function that gives a picture's settings and model back."""
+
+    @with_sentences
+    def restore(picture: str | None) -> tuple[object, ...]:
+        """Read the settings out of a PNG, and its model where that is offered here."""
+        *settings, sentence = restore_settings(picture)
+        model_id = Provenance.read(Path(str(picture))).model_id
+        name = session.models.name_of(model_id)
+        if name is None:
+            return *settings, gr.skip(), f"{sentence} That model is not offered here."
+        return *settings, name, sentence
+
+    return restore
+
+
+def build_generate_tab(session: Session, model: gr.Dropdown) -> None:
+    """Lay out the tab; `model` is the picker of the page."""
     with gr.Tab("Generate", id="generate"), gr.Row():
         with gr.Column(scale=2, min_width=280):
             with gr.Row():
@@ -156,7 +175,7 @@ def build_generate_tab(session: Session) -> None:
                 interactive=False,
             )
             gr.Markdown("Each PNG keeps its seed and settings inside. These people do not exist.")
-    settings = [seeds, count, truncation, noise, portrait_format, background, cutout]
+    settings = [seeds, count, truncation, noise, portrait_format, background, cutout, model]
     gr.on(
         [start.click, seeds.submit],
         make_generate(session),
@@ -167,4 +186,4 @@ def build_generate_tab(session: Session) -> None:
         concurrency_limit=1,
     )
     dice.click(draw_seed, outputs=seeds, api_visibility="private", queue=False)
-    dropped.upload(restore_settings, dropped, [*settings, restored], api_visibility="private")
+    dropped.upload(make_restore(session), dropped, [*settings, restored], api_visibility="private")

@@ -12,12 +12,14 @@ from ehmfaces.errors import InputError
 from ehmfaces.facepack.render import mixing_grid
 from ehmfaces.images import encode_png
 from ehmfaces.latents.mixing import parse_styles
+from ehmfaces.pipeline import FacePipeline
 from ehmfaces.provenance import Provenance
 from ehmfaces.seeds import check_seed, parse_seeds
 from ehmfaces.types import Image, NoiseMode, Seed
 from ehmfaces.ui import fields
 from ehmfaces.ui.boundary import with_sentences
 from ehmfaces.ui.generate_tab import Faces, draw_seed
+from ehmfaces.ui.model_shelf import DEFAULT
 from ehmfaces.ui.session import GPU_QUEUE, Session, on_gpu
 from ehmfaces.ui.visit import charge_faces
 
@@ -38,6 +40,7 @@ def make_mix(session: Session) -> Callable[..., str]:
         col_styles: str = "coarse",
         truncation_psi: float = 0.7,
         noise_mode: NoiseMode = "const",
+        model: str = DEFAULT,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> str:
         """Cross faces: every row face takes some style layers from every column face.
@@ -48,6 +51,7 @@ def make_mix(session: Session) -> Callable[..., str]:
             col_styles: Layers taken from the column faces: "coarse", "middle", "fine" or like "0-3,6".
             truncation_psi: Variety from 0 (the average face) to 1.5; 0.7 is usual, 1 is off.
             noise_mode: Fine details: "const", "random" (drawn from the seed) or "none".
+            model: "default", or another of the models that this page offers.
             progress: Filled in by the server.
 
         Returns:
@@ -55,14 +59,15 @@ def make_mix(session: Session) -> Callable[..., str]:
         """
         rows, cols = _grid_seeds(session, row_seeds, col_seeds)
         charge_faces(len(rows) * len(cols))
-        styles = parse_styles(str(col_styles), session.pipeline.num_ws)
+        pipeline = session.models.pipeline(model)
+        styles = parse_styles(str(col_styles), pipeline.num_ws)
         progress((0, len(rows)), desc="Mixing faces")
         grid = session.compute(
-            lambda: mixing_grid(session.pipeline, rows, cols, styles, float(truncation_psi), noise_mode)
+            lambda: mixing_grid(pipeline, rows, cols, styles, float(truncation_psi), noise_mode)
         )
         mixing = {"row_seeds": rows, "col_seeds": cols, "col_styles": styles}
         path = session.new_folder() / "mix.png"
-        path.write_bytes(encode_png(grid, _grid_text(session, truncation_psi, noise_mode, mixing)))
+        path.write_bytes(encode_png(grid, _grid_text(pipeline, truncation_psi, noise_mode, mixing)))
         return str(path)
 
     return mix
@@ -80,12 +85,12 @@ def _grid_seeds(session: Session, row_seeds: object, col_seeds: object) -> tuple
 
 
 def _grid_text(
-    session: Session, truncation_psi: float, noise_mode: str, mixing: dict[str, list[int]]
+    pipeline: FacePipeline, truncation_psi: float, noise_mode: str, mixing: dict[str, list[int]]
 ) -> dict[str, str]:
     record = Provenance(
         ehmfaces_version=__version__,
-        model_id=session.pipeline.model_id,
-        model_hash=session.pipeline.model_hash,
+        model_id=pipeline.model_id,
+        model_hash=pipeline.model_hash,
         seed=None,
         truncation_psi=float(truncation_psi),
         truncation_cutoff=None,
@@ -104,15 +109,21 @@ def make_blend(session: Session) -> Callable[..., Faces]:
     @with_sentences
     @on_gpu
     def blend(
-        seed_a: str, seed_b: str, weight: float, truncation_psi: float, portrait_format: str, background: str
+        seed_a: str,
+        seed_b: str,
+        weight: float,
+        truncation_psi: float,
+        portrait_format: str,
+        background: str,
+        model: str = DEFAULT,
     ) -> Faces:
         """Make the first face, the weighted average and the second face."""
         first, second = check_seed(seed_a), check_seed(seed_b)
         charge_faces(3)
-        renderer = session.renderer(portrait_format, background, truncation_psi, "const", "deeplab")
+        renderer = session.renderer(portrait_format, background, truncation_psi, "const", "deeplab", model)
 
         def average() -> Image:
-            output = session.pipeline.blend(first, second, float(weight), float(truncation_psi))
+            output = renderer.pipeline.blend(first, second, float(weight), float(truncation_psi))
             return renderer.compose(output.images[0])
 
         folder = session.new_folder()
@@ -132,14 +143,14 @@ def make_blend(session: Session) -> Callable[..., Faces]:
     return blend
 
 
-def build_mix_tab(session: Session) -> None:
-    """Lay out the tab."""
+def build_mix_tab(session: Session, model: gr.Dropdown) -> None:
+    """Lay out the tab; `model` is the picker of the page."""
     with gr.Tab("Mix", id="mix"):
-        _build_grid_part(session)
-        _build_blend_part(session)
+        _build_grid_part(session, model)
+        _build_blend_part(session, model)
 
 
-def _build_grid_part(session: Session) -> None:
+def _build_grid_part(session: Session, model: gr.Dropdown) -> None:
     gr.Markdown("### Cross faces\nThe first row and the first column show the faces as they are.")
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
@@ -166,7 +177,7 @@ def _build_grid_part(session: Session) -> None:
             )
     start.click(
         make_mix(session),
-        [row_seeds, col_seeds, col_styles, truncation, noise],
+        [row_seeds, col_seeds, col_styles, truncation, noise, model],
         grid,
         api_name=endpoints.MIX,
         concurrency_id=GPU_QUEUE,
@@ -174,7 +185,7 @@ def _build_grid_part(session: Session) -> None:
     )
 
 
-def _build_blend_part(session: Session) -> None:
+def _build_blend_part(session: Session, model: gr.Dropdown) -> None:
     gr.Markdown("### Average two faces")
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
@@ -200,7 +211,7 @@ def _build_blend_part(session: Session) -> None:
             )
     start.click(
         make_blend(session),
-        [seed_a, seed_b, weight, truncation, portrait_format, background],
+        [seed_a, seed_b, weight, truncation, portrait_format, background, model],
         faces,
         api_visibility="private",
         concurrency_id=GPU_QUEUE,

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +19,7 @@ from ehmfaces.errors import EHMFacesError, InputError
 from ehmfaces.images import parse_color
 from ehmfaces.portrait.formats import get_format
 from ehmfaces.types import Image, NoiseMode, Seed
+from ehmfaces.ui.model_shelf import DEFAULT, ModelShelf
 from ehmfaces.ui.turns import TurnLock
 from ehmfaces.ui.workfolder import work_folder
 
@@ -46,6 +46,7 @@ class Limits:
         request_time_sec: So does any other request that makes several pictures.
         refresh_sec: Least time between two refreshes of a running facepack.
         max_waiting: Requests that may wait in the queue.
+        models_in_memory: Generators that stay loaded.
     """
 
     max_faces: int = 64
@@ -57,6 +58,7 @@ class Limits:
     request_time_sec: float = 120.0
     refresh_sec: float = 0.7
     max_waiting: int = 32
+    models_in_memory: int = 2
 
 
 class Session:
@@ -66,6 +68,7 @@ class Session:
         model: Folder or Hub id of the generator; None = EHMFACES_MODEL or the embedded default.
         limits: The most that one request may ask for.
         load_cutout: Gives a cut-out back-end by name.
+        models: Hub ids that visitors may choose besides; None = those of EHMFACES_MODELS.
     """
 
     def __init__(
@@ -73,10 +76,11 @@ class Session:
         model: str | None = None,
         limits: Limits | None = None,
         load_cutout: Callable[[str], CutoutBackend] = load_cutout_backend,
+        models: list[str] | None = None,
     ) -> None:
         """Remember the choices; nothing is loaded yet."""
-        self.model = model
         self.limits = limits or Limits()
+        self.models = ModelShelf(model, models, self.limits.models_in_memory)
         self._load_cutout = load_cutout
         self._cutouts: dict[str, CutoutBackend] = {}
         self._jobs: dict[str, threading.Event] = {}
@@ -85,21 +89,14 @@ class Session:
         self._is_closing = False
         self.is_ready = False
 
-    @cached_property
+    @property
     def pipeline(self) -> "FacePipeline":
-        """The generator, loaded at its first use.
+        """The default generator, loaded at its first use.
 
         Raises:
             ModelError: The model is not there or is damaged.
         """
-        with self._lock:
-            if "pipeline" in self.__dict__:
-                return self.__dict__["pipeline"]  # another thread was faster
-            from ehmfaces.hub import load_pipeline
-
-            pipeline = load_pipeline(self.model)
-            self.__dict__["pipeline"] = pipeline
-            return pipeline
+        return self.models.pipeline()
 
     def preload(self) -> None:
         """Load the default models now, as a ZeroGPU Space wants it; a missing one is reported at its use."""
@@ -120,9 +117,15 @@ class Session:
             return self._cutouts[name]
 
     def renderer(
-        self, portrait_format: str, background: str, truncation_psi: float, noise_mode: NoiseMode, cutout: str
+        self,
+        portrait_format: str,
+        background: str,
+        truncation_psi: float,
+        noise_mode: NoiseMode,
+        cutout: str,
+        model: str = DEFAULT,
     ) -> "PortraitRenderer":
-        """Return what makes portraits with these settings.
+        """Return what makes portraits with these settings and one of the models that are offered.
 
         Raises:
             EHMFacesError: A setting is wrong or a model cannot be loaded.
@@ -130,7 +133,7 @@ class Session:
         from ehmfaces.facepack.render import PortraitRenderer
 
         return PortraitRenderer(
-            self.pipeline,
+            self.models.pipeline(model),
             self.cutout(cutout),
             get_format(portrait_format),
             parse_color(background),

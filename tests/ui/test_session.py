@@ -7,7 +7,7 @@ from ehmfaces.ui.session import Session, on_gpu
 
 def test_models_are_loaded_once_and_late(make_session):
     session = make_session()
-    assert "pipeline" not in vars(session)
+    assert not session.models.loaded
     assert session.pipeline is session.pipeline
     assert session.cutout("deeplab") is session.cutout("deeplab")
 
