@@ -9,7 +9,8 @@ EHMFacesError
 │   ├── UnsafePickleError a pickle holds something that is not numbers
 │   └── UnsupportedModelError
 ├── MissingExtraError     an optional package is not installed
-└── FacepackError         a facepack cannot be planned or written
+├── FacepackError         a facepack cannot be planned or written
+└── EngineError           the workers of a batch cannot be started, or hang
 
 Each text says what is wrong, the value, what is allowed and what to do. The library raises;
 `cli` and `ui.boundary` turn the text into one line for the person. Knows nothing else.
@@ -65,3 +66,7 @@ class MissingExtraError(EHMFacesError):
 
 class FacepackError(EHMFacesError):
     """A facepack cannot be planned or written."""
+
+
+class EngineError(EHMFacesError):
+    """The workers of a batch cannot be started, or hang."""

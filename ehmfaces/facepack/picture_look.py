@@ -24,11 +24,12 @@ _EXTENSIONS = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg")}
 _USUAL_SIZES = frozenset(
     (row.width_px, row.height_px) for row in FORMATS.values() if row.name.startswith("ehm")
 )
-_RIM_REACH_PX = 4
+_RIM_REACH_PX = 9
 _FEWEST_RIM_PIXELS = 60
+_FEWEST_INNER_PIXELS = 3
 # Mean differences between the rim and the person beside it, 0 to 255; see docs/checking.md.
-RIM_COLOR_LIMIT = 14.0
-RIM_LIGHT_LIMIT = 34.0
+RIM_COLOR_LIMIT = 20.0
+RIM_LIGHT_LIMIT = 60.0
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def _check_alpha(pixels: Pixels, wants_alpha: bool, troubles: list[tuple[str, st
 def rim_shift(pixels: Pixels) -> tuple[float, float]:
     """Return how far the rim's colour is from that of the person beside it, as (colour, brightness).
 
-    Each see-through or outermost pixel is compared with the mean of the opaque inner pixels within four
+    Each see-through or outermost pixel is compared with the mean of the opaque inner pixels within nine
     pixels. The differences are averaged with their sign, so that hair and ears, which differ in all
     directions, cancel out, and an old background, which pulls everywhere the same way, does not.
 
@@ -157,15 +158,20 @@ def rim_shift(pixels: Pixels) -> tuple[float, float]:
     """
     alpha = pixels[..., 3]
     outside = alpha < 16
-    rim = (~outside & (alpha < 200)) | (~outside & _grow(outside))
+    rim = ~outside & ((alpha < 200) | _grow(outside))
     inner = (alpha == 255) & ~_grow(_grow(alpha < 255))
-    weights = np.concatenate([pixels[..., :3] * inner[..., None], inner[..., None] * 1.0], axis=2)
-    sums = _box_sum(weights.astype(np.float64), _RIM_REACH_PX)  # [H, W, 4]
-    known = rim & (sums[..., 3] >= 3)
+    rows, columns = np.nonzero(rim)
+    if len(rows) < _FEWEST_RIM_PIXELS:
+        return 0.0, 0.0
+    weights = np.empty(pixels.shape, np.int32)
+    weights[..., :3] = pixels[..., :3] * inner[..., None]
+    weights[..., 3] = inner
+    sums = _box_sums(weights, rows, columns, _RIM_REACH_PX)  # [R, 4]
+    known = sums[:, 3] >= _FEWEST_INNER_PIXELS
     if known.sum() < _FEWEST_RIM_PIXELS:
         return 0.0, 0.0
-    beside = sums[known][:, :3] / sums[known][:, 3:]
-    mean = (pixels[known][:, :3] - beside).mean(axis=0)
+    beside = sums[known, :3] / sums[known, 3:]
+    mean = (pixels[rows[known], columns[known], :3] - beside).mean(axis=0)
     grey = float(mean.mean())
     return float(np.linalg.norm(mean - grey)), abs(grey)
 
@@ -180,12 +186,22 @@ def _grow(mask: "np.ndarray") -> "np.ndarray":
     return grown
 
 
-def _box_sum(values: "np.ndarray", reach: int) -> "np.ndarray":
-    """Return the sums over squares of side 2 * reach + 1 round each pixel; [H, W, C]."""
-    side = 2 * reach + 1
-    padded = np.pad(values, ((reach + 1, reach), (reach + 1, reach), (0, 0)))
-    sums = padded.cumsum(axis=0).cumsum(axis=1)
-    return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+def _box_sums(values: "np.ndarray", rows: "np.ndarray", columns: "np.ndarray", reach: int) -> "np.ndarray":
+    """Return the sums over squares of side 2 * reach + 1 round some places; [R, C].
+
+    Args:
+        values: int32 [H, W, C].
+        rows: [R].
+        columns: [R].
+        reach: Pixels on each side.
+    """
+    height, width, channels = values.shape
+    whole = np.zeros((height + 1, width + 1, channels), np.int32)
+    values.cumsum(axis=0, out=whole[1:, 1:])
+    whole[1:, 1:].cumsum(axis=1, out=whole[1:, 1:])
+    top, bottom = np.maximum(rows - reach, 0), np.minimum(rows + reach + 1, height)
+    left, right = np.maximum(columns - reach, 0), np.minimum(columns + reach + 1, width)
+    return whole[bottom, right] - whole[top, right] - whole[bottom, left] + whole[top, left]
 
 
 def make_thumb(pixels: Pixels) -> FloatArray:
