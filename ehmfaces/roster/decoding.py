@@ -38,6 +38,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_CONTROL_LETTERS = re.compile("[\0-\x08\x0e-\x1f]")
 _CONTROLS = bytes(set(range(32)) - {9, 10, 11, 12, 13})
 # Python's own notations, which no roster is written in.
 _NO_CHARSETS = frozenset(
@@ -89,8 +90,7 @@ def decode_roster(data: bytes, source_name: str, encoding: str | None = None) ->
     _check_is_text(data, source_name)
     decoded = _decode_as(data, source_name, encoding) if encoding else _find_encoding(data, source_name)
     text = decoded.text.removeprefix("\ufeff")
-    controls = sum(1 for char in text if ord(char) < 32 and char not in "\t\n\v\f\r")
-    if controls > max(2, len(text) // 50):
+    if len(_CONTROL_LETTERS.findall(text)) > max(2, len(text) // 50):
         raise RosterError(f"{source_name} is a binary file, not a roster in text form. {_ADVICE}")
     if not text.strip():
         raise RosterError(f"{source_name} is empty. Give a roster with one person a line.")

@@ -153,5 +153,8 @@ def _read_row(lines: Sequence[str], separator: str, usual_width: int) -> tuple[l
 
 
 def _clean_cell(text: str) -> str:
-    stripped = text.strip().removeprefix("\ufeff")
+    stripped = text.strip()
+    if not stripped or stripped[0].isalnum():
+        return stripped
+    stripped = stripped.removeprefix("\ufeff")
     return "" if _NO_CELL.fullmatch(stripped) else stripped

@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,7 @@ _NEITHER_FIRST_NOR_LAST: Final = frozenset(
 )
 
 
+@lru_cache(maxsize=8192)
 def fold_title(text: str) -> str:
     """Return a title without case, accents and punctuation.
 
@@ -54,8 +55,9 @@ class TitleTable:
             ('birth_date', None)
         """
         folded = fold_title(title[:100])
-        without_hint = fold_title(re.sub(r"[(\[].*", "", title[:100]))
-        return self.field_of.get(folded) or self.field_of.get(without_hint)
+        if folded in self.field_of or ("(" not in title and "[" not in title):
+            return self.field_of.get(folded)
+        return self.field_of.get(fold_title(re.sub(r"[(\[].*", "", title[:100])))
 
     def role_of_cell(self, text: str) -> Role | None:
         """Return the role that a cell names; None = not understood. Both a player and staff is a player.
