@@ -14,3 +14,4 @@ Seed: TypeAlias = int  # 0 to 2**32 - 1
 
 NoiseMode = Literal["const", "random", "none"]
 LatentSpace = Literal["z", "w", "w_plus"]
+PngSize = Literal["full", "small", "palette"]

@@ -97,3 +97,20 @@ def test_atomic_write(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FacepackError, match="cannot be written"):
         write_bytes_atomically(tmp_path / "file" / "c.png", b"3")
+
+
+def test_small_pngs_keep_alpha_and_stay_close():
+    rng = np.random.default_rng(0)
+    pixels = np.kron(rng.integers(0, 256, (8, 8, 4)), np.ones((8, 8, 1))).astype(np.uint8)
+    pixels[..., :3] ^= rng.integers(0, 4, (64, 64, 3), dtype=np.uint8)
+    sizes = {}
+    for size in ("full", "small", "palette"):
+        data = encode_png(Image.fromarray(pixels), {"seed": "7"}, size)
+        sizes[size] = len(data)
+        made = Image.open(io.BytesIO(data))
+        assert made.info["seed"] == "7"
+        if size != "palette":
+            got = np.asarray(made).astype(int)
+            assert (got[..., 3] == pixels[..., 3]).all()
+            assert np.abs(got[..., :3] - pixels[..., :3]).max() <= (0 if size == "full" else 2)
+    assert sizes["palette"] < sizes["small"] < sizes["full"]

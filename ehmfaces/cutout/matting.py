@@ -15,14 +15,12 @@ LOW, HIGH = 0.04, 0.96
 
 def box_blur(values: FloatArray, radius_px: int) -> FloatArray:
     """Average [H, W, C] over squares of side 2 r + 1; borders are repeated."""
-    for axis in (0, 1):
-        pad = [(radius_px + 1, radius_px) if index == axis else (0, 0) for index in range(values.ndim)]
-        sums = np.cumsum(np.pad(values, pad, mode="edge"), axis=axis, dtype=np.float64)
-        size = values.shape[axis]
-        upper = np.take(sums, range(2 * radius_px + 1, 2 * radius_px + 1 + size), axis=axis)
-        lower = np.take(sums, range(size), axis=axis)
-        values = ((upper - lower) / (2 * radius_px + 1)).astype(np.float32)
-    return values
+    side = 2 * radius_px + 1
+    pad = [(radius_px + 1, radius_px), (radius_px + 1, radius_px), (0, 0)]
+    sums = np.cumsum(np.pad(values, pad, mode="edge"), axis=0, dtype=np.float64)
+    sums = np.cumsum(sums[side:] - sums[:-side], axis=1)
+    blurred: FloatArray = ((sums[:, side:] - sums[:, :-side]) / side**2).astype(np.float32)
+    return blurred
 
 
 def stretch_alpha(alpha: Alpha) -> Alpha:
