@@ -265,7 +265,7 @@ class _Crew:
     def _hang_sentence(self) -> str:
         free = self._ray.available_resources()
         return (
-            f"No worker has answered for {self._quiet_sec:g} seconds; {len(self._busy)} tasks are under way, "
-            f"{free.get('CPU', 0):g} cores and {free.get('GPU', 0):g} GPUs are free. Look at the cluster with "
+            f"No worker has answered for {self._quiet_sec:g} seconds; {len(self._busy)} tasks are begun, "
+            f"{free.get('CPU', 0):g} cores and {free.get('GPU', 0):g} GPUs are free. Look at it with "
             '"ray status", then run the same command again.'
         )

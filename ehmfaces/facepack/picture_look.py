@@ -72,7 +72,10 @@ def look_at_picture(
             image.load()
     except UnidentifiedImageError:
         return PictureLook((("not-a-picture", "The content is no picture that is known. Leave it out."),))
-    except (OSError, ValueError, SyntaxError, EOFError, PILImage.DecompressionBombError) as error:
+    except PILImage.DecompressionBombError:
+        text = "The header announces hundreds of millions of pixels. Leave the file out."
+        return PictureLook((("image-bomb", text),))
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
         text = f"The picture cannot be opened ({str(error)[:60]}). Get it again from where it came from."
         return PictureLook((("damaged-picture", text),))
     return _judge(image, extension, wants_alpha, is_for_ehm)
