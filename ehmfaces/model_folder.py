@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from ehmfaces.errors import ModelError, UnsupportedModelError
 from ehmfaces.models.stylegan2 import StyleGAN2Generator
 from ehmfaces.models.stylegan3 import StyleGAN3Generator
-from ehmfaces.repository import Snapshot, fetch, split_name
+from ehmfaces.repository import Snapshot, fetch, split_name, stated_license
 
 EMBEDDED_ID = "ehmfaces/embedded"
 EMBEDDED_DIR = Path(__file__).parent / "weights" / "faces"
@@ -146,14 +146,14 @@ def _count_parameters(folder: Path) -> int | None:
 def _card_license(card: Path) -> str | None:
     """Return the licence in the front matter of a model card, if there is one."""
     from huggingface_hub.repocard import metadata_load
+    from yaml import YAMLError
 
     if not card.exists():
         return None
     try:
-        license_name = (metadata_load(card) or {}).get("license")
-    except (OSError, ValueError):
+        return stated_license(metadata_load(card))
+    except (OSError, ValueError, YAMLError):
         return None
-    return license_name if isinstance(license_name, str) else None
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -115,8 +115,13 @@ def fetch(
         check_folder(storage.link(json_files, wanted))
         for file in weights:
             storage.fetch(file, force_download)
-        license_name = getattr(info.card_data, "license", None)
-        return Snapshot(storage.link(files, wanted), license_name if isinstance(license_name, str) else None)
+        return Snapshot(storage.link(files, wanted), stated_license(info.card_data))
+
+
+def stated_license(card: Any) -> str | None:
+    """Return the licence in the data of a model card, or None when it says nothing or "unknown"."""
+    name = card.get("license") if card else None
+    return name if isinstance(name, str) and name != "unknown" else None
 
 
 def _cached(repo_id: str, revision: str, cache_dir: str | Path | None) -> Path | None:

@@ -1,5 +1,6 @@
 """Tiny real models, shared by all tests."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -42,3 +43,26 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip("the shared data is not beside the checkout")
     return SHARED
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A fresh Hub and an empty cache; the client's settings are those that HF_ENDPOINT and HF_HOME set."""
+    from huggingface_hub import constants
+
+    from tests.hub_server import HubServer
+
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    sleep = time.sleep  # the client waits seconds between its tries
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: sleep(min(seconds, 0.01)))
+    with HubServer() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100)  # what breaks off is kept in these steps
+        yield server
+    assert not server.crashes

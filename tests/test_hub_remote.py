@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from huggingface_hub import constants
 from PIL import Image
 
 from ehmfaces import repository
@@ -19,29 +18,11 @@ from ehmfaces.hub import load_pipeline
 from ehmfaces.model_card import CardWords
 from ehmfaces.pipeline import FacePipeline
 from ehmfaces.repository import MAX_GB_VARIABLE, fetch, split_name
-from tests.hub_server import OWNER_TOKEN, STRANGER_TOKEN, HubServer
+from tests.hub_server import OWNER_TOKEN, STRANGER_TOKEN
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=")  # inside the Hub's client
 NAME = "tests/tiny"
 WEIGHTS = "generator/diffusion_pytorch_model.safetensors"
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """A fresh Hub and an empty cache; the client's settings are those that HF_ENDPOINT and HF_HOME set."""
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-    with HubServer() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
-        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100)  # what breaks off is kept in these steps
-        yield server
-    assert not server.crashes
 
 
 @pytest.fixture(scope="session")
