@@ -18,6 +18,7 @@ COMMANDS = {
     "mix": ("latents:mix", "Cross faces: some style layers from one, the rest from another."),
     "facepack": ("facepack:facepack", "Make a facepack from a roster."),
     "check": ("check:check", "Check a facepack, ours or not, and mend what is safe."),
+    "merge": ("merge:merge", "Merge the packs of several machines."),
     "cutout": ("cutout:cutout", "Cut people out of pictures."),
     "serve": ("serve:serve", "Start the page and its API."),
     "model": ("model:model", "Show, import, fetch and publish models."),

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import click
 from click.core import ParameterSource
 
+from ehmfaces.cli.engines import EngineChoice, engine_options
 from ehmfaces.cli.options import FILE, face_options, model_options, portrait_options
 from ehmfaces.facepack.games import NewgenIds
 from ehmfaces.types import NoiseMode
@@ -51,8 +52,9 @@ def _columns(_ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...
     "--zero-pad-dates", is_flag=True, help="07_03_2006 instead of 7_3_2006; EHM expects the latter."
 )
 @click.option(
-    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads with a model each."
+    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads, or Ray's actors."
 )
+@engine_options
 @face_options
 @portrait_options
 @model_options
@@ -74,6 +76,7 @@ def facepack(
     zengm_url: str,
     zero_pad_dates: bool,
     workers: int,
+    engine: EngineChoice,
     truncation_psi: float,
     noise_mode: NoiseMode,
     format_name: str,
@@ -118,7 +121,7 @@ def facepack(
         "limit": limit,
     }
     if dry_run:
-        plan = plan_facepack(read, FacepackSettings(**settings))
+        plan = engine.part_of(plan_facepack(read, FacepackSettings(**settings)))
         for job in plan.jobs[:20]:
             click.echo(f"{job.path}  seed {job.seed}")
         click.echo(
@@ -127,35 +130,42 @@ def facepack(
         for row in plan.skipped[:20]:
             click.echo(f"Row {row.row_number}: {row.reason}")
         return
-    _write(read, settings, out, workers, model, device)
+    _write(read, settings, out, workers, engine, model, device)
 
 
 def _write(
-    read: Any, settings: dict[str, Any], out: Path, workers: int, model: str | None, device: str | None
+    read: Any,
+    settings: dict[str, Any],
+    out: Path,
+    workers: int,
+    engine: EngineChoice,
+    model: str | None,
+    device: str | None,
 ) -> None:
     """Make the pack with a progress bar; Ctrl-C keeps what is done."""
     import signal
 
     from tqdm import tqdm
 
-    from ehmfaces.engine.local_engine import LocalEngine
     from ehmfaces.facepack.plan import FacepackSettings, plan_facepack
+    from ehmfaces.facepack.recipe import RendererRecipe
     from ehmfaces.facepack.render import renderer_for
     from ehmfaces.facepack.writer import write_facepack
     from ehmfaces.hub import load_pipeline
 
     pipeline = load_pipeline(model, device)
     full = FacepackSettings(**settings, model_id=pipeline.model_id, model_hash=pipeline.model_hash)
-    plan = plan_facepack(read, full)
+    plan = engine.part_of(plan_facepack(read, full))
+    recipe = RendererRecipe(full, model, device)  # small: it travels to the actors
     stopped: list[bool] = []
     before = signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
     try:
         with tqdm(total=len(plan.jobs), desc="Portraits", unit="face", disable=None) as bar:
             result = write_facepack(
                 plan,
-                lambda: renderer_for(pipeline, full),
+                recipe if engine.name == "ray" else lambda: renderer_for(pipeline, full),
                 out,
-                LocalEngine(workers),
+                engine.build(workers),
                 progress=lambda event: bar.update(1) and None,
                 should_stop=lambda: bool(stopped),
             )
