@@ -1,0 +1,1 @@
+"""Ways to compute ws -> picture with one network: engines, number formats, and exported graphs."""
