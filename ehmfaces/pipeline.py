@@ -6,6 +6,7 @@ spoken to is in `model_folder` and `repository`. Knows no portrait format or ros
 """
 
 import hashlib
+import math
 import json
 import shutil
 import tempfile
@@ -38,6 +39,7 @@ from ehmfaces.model_card import (
 )
 from ehmfaces.model_folder import find_model, load_generator, read_facts
 from ehmfaces.models.stylegan2 import StyleGAN2Generator
+from ehmfaces.models.stylegan3 import StyleGAN3Generator, make_transform
 from ehmfaces.repository import push_folder
 from ehmfaces.seeds import latents_from_seeds
 from ehmfaces.tensors import pixels_from_img
@@ -74,7 +76,7 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
 
     def __init__(
         self,
-        generator: StyleGAN2Generator,
+        generator: StyleGAN2Generator | StyleGAN3Generator,
         model_id: str = "unnamed",
         background_color: Sequence[int] | None = None,
         license: str | None = None,
@@ -262,6 +264,18 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
         w_avg = self.generator.mapping.w_avg.float().cpu().numpy()
         return truncate_ws(ws, w_avg, truncation_psi, truncation_cutoff)
 
+    def _placement(self, rotation_deg: float, translation: Sequence[float]) -> dict[str, torch.Tensor]:
+        """Return the synthesis network's keywords for a turn and a shift; none where there is neither."""
+        check_placement(rotation_deg, translation)
+        if not rotation_deg and not any(translation):
+            return {}
+        if not isinstance(self.generator, StyleGAN3Generator):
+            raise LatentError(
+                f"{type(self.generator).__name__} cannot turn or shift its pictures: only StyleGAN3 can. "
+                "Leave rotation_deg and translation out."
+            )
+        return {"transform": make_transform(rotation_deg, translation).to(self.device)}
+
     def _label(self) -> torch.Tensor | None:
         """Return the label that stands for none: all zeros [1, c_dim]."""
         size = self.generator.c_dim
@@ -272,21 +286,34 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
             ws: FloatLatents = self.generator.mapping(z, c).float().cpu().numpy()
         return ws
 
-    def synthesize(self, ws: FloatLatents, noise_mode: NoiseMode = "const", noise_seed: Seed = 0) -> Image:
+    def synthesize(
+        self,
+        ws: FloatLatents,
+        noise_mode: NoiseMode = "const",
+        noise_seed: Seed = 0,
+        rotation_deg: float = 0.0,
+        translation: Sequence[float] = (0.0, 0.0),
+    ) -> Image:
         """Return the RGB picture of one ws [num_ws, w_dim].
 
         Args:
             ws: float32 [num_ws, w_dim].
             noise_mode: "const" (stored noise), "random" (drawn from `noise_seed`) or "none".
             noise_seed: Only for "random".
+            rotation_deg: Turn of the picture in degrees; only for generators that can (StyleGAN3).
+            translation: Shift (x, y) in picture widths, positive right and down; as above.
+
+        Raises:
+            LatentError: A setting is wrong.
         """
         check_noise_mode(noise_mode)
+        placed = self._placement(rotation_deg, translation)
         dtype = next(self.generator.parameters()).dtype
         batch = torch.from_numpy(ws[None]).to(self.device, dtype)
         with torch.inference_mode(), torch.random.fork_rng(enabled=noise_mode == "random"):
             if noise_mode == "random":
                 torch.manual_seed(noise_seed)
-            img = self.generator.synthesis(batch, noise_mode)
+            img = self.generator.synthesis(batch, noise_mode, **placed)
         return PILImage.fromarray(pixels_from_img(img)[0])
 
     def __call__(
@@ -295,6 +322,8 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
         truncation_psi: float = 0.7,
         truncation_cutoff: int | None = None,
         noise_mode: NoiseMode = "const",
+        rotation_deg: float = 0.0,
+        translation: Sequence[float] = (0.0, 0.0),
     ) -> FaceOutput:
         """Make one face per seed.
 
@@ -303,12 +332,17 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
             truncation_psi: 0 = the average face, 0.7 = usual, 1 = off.
             truncation_cutoff: Number of leading layers that are truncated; None = all.
             noise_mode: "const", "random" (drawn from the face's own seed) or "none".
+            rotation_deg: Turn of the pictures in degrees; only for generators that can (StyleGAN3).
+            translation: Shift (x, y) in picture widths, positive right and down; as above.
 
         Raises:
             LatentError: A setting is wrong.
         """
         ws = self.prepare_latents(seeds, truncation_psi, truncation_cutoff)
-        images = [self.synthesize(row, noise_mode, seed) for seed, row in zip(seeds, ws, strict=True)]
+        placed = (rotation_deg, translation)
+        images = [
+            self.synthesize(row, noise_mode, seed, *placed) for seed, row in zip(seeds, ws, strict=True)
+        ]
         return FaceOutput(images=images, seeds=list(seeds), ws=ws)
 
     def iter_images(self, seeds: Sequence[Seed], **settings: Any) -> Iterator[tuple[Seed, Image]]:
@@ -367,6 +401,20 @@ def _lossless_dtype(network: torch.nn.Module) -> torch.dtype:
     values = network.state_dict().values()
     exact = all(torch.equal(value.to(torch.float16).to(value.dtype), value) for value in values)
     return torch.float16 if exact else torch.float32
+
+
+def check_placement(rotation_deg: float, translation: Sequence[float]) -> None:
+    """Raise unless a turn and a shift are numbers.
+
+    Raises:
+        LatentError: One of them is not.
+    """
+    if not math.isfinite(rotation_deg):
+        raise LatentError(f"Rotation {rotation_deg} is not a number of degrees.")
+    if len(translation) != 2 or not all(math.isfinite(part) for part in translation):
+        raise LatentError(
+            f"Translation {tuple(translation)} is not two numbers: (x, y) in picture widths, such as (0.1, 0)."
+        )
 
 
 def check_noise_mode(noise_mode: str) -> None:
