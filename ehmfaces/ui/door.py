@@ -85,16 +85,20 @@ class ServerState:
     def __init__(self, session: Session, settings: ServerSettings, embedders: str = "'self'") -> None:
         """Let nobody in yet."""
         self.session = session
-        self.settings = settings
         self.policy = (_POLICY + embedders).encode()
-        self.accounts = Accounts(settings)
-        self.proxies = settings.proxy_networks
-        self.hosts = settings.host_names
-        self.is_local = bool(self.hosts) and all(is_loopback(host) for host in self.hosts)
+        self.apply(settings)
         self.kinds: dict[int | str, str] = {}  # index and name of an event -> which budget pays
         self.is_closing = False
         self.open_answers = 0  # requests that somebody waits for, heartbeats aside
         self.relayed: dict[bytes, Visit] = {}
+
+    def apply(self, settings: ServerSettings) -> None:
+        """Follow these settings from now on; all budgets are full again."""
+        self.settings = settings
+        self.accounts = Accounts(settings)
+        self.proxies = settings.proxy_networks
+        self.hosts = settings.host_names
+        self.is_local = bool(self.hosts) and all(is_loopback(host) for host in self.hosts)
 
     def learn_events(self, events: MutableMapping[int, Any]) -> None:
         """Remember which events compute faces or packs, by gradio's table of events."""

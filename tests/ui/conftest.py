@@ -6,6 +6,7 @@ import json
 import os
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -55,15 +56,31 @@ def session(make_session):
 
 
 @pytest.fixture(scope="session")
-def page_url(session):
+def page_demo(session):
     from ehmfaces.ui.app import build_app, launch
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         demo = build_app(session)
-        _, url, _ = launch(demo, prevent_thread_lock=True, quiet=True)
-    yield url.rstrip("/")
+        launch(demo, prevent_thread_lock=True, quiet=True)
+    yield demo
     demo.close(verbose=False)
+
+
+@pytest.fixture(scope="session")
+def page_url(page_demo):
+    return page_demo.local_url.rstrip("/")
+
+
+@pytest.fixture
+def set_rules(page_demo):
+    """Change the rules of the page during one test."""
+    from ehmfaces.ui.settings import LOCAL
+
+    door = next(item for item in page_demo.app.user_middleware if "state" in item.kwargs)
+    state = door.kwargs["state"]
+    yield lambda **changes: state.apply(replace(LOCAL, **changes))
+    state.apply(LOCAL)
 
 
 @pytest.fixture(scope="module")

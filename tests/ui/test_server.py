@@ -61,8 +61,9 @@ def test_health_needs_no_model_and_readiness_does(make_session, serve_page):
     assert httpx.get(f"{url}/readyz").json() == {"status": "ready"}
 
 
-def test_faces_and_packs_have_budgets_of_their_own(make_session, serve_page):
-    _, url = serve_page(make_session(), replace(LOCAL, faces_per_minute=6.0, packs_per_hour=3.0))
+def test_faces_and_packs_have_budgets_of_their_own(page_url, set_rules):
+    url = page_url
+    set_rules(faces_per_minute=6.0, packs_per_hour=3.0)
     first = ask(url, "generate", seeds="1", count=8)
     assert result(url, "generate", first)[0] == "complete"
     refused = ask(url, "mix", row_seeds="1", col_seeds="2")
@@ -76,30 +77,29 @@ def test_faces_and_packs_have_budgets_of_their_own(make_session, serve_page):
     assert "3 facepacks an hour" in again.json()["detail"]
 
 
-def test_the_python_client_gets_the_sentence_of_a_refusal(make_session, serve_page, tmp_path):
-    _, url = serve_page(make_session(), replace(LOCAL, faces_per_minute=3.0))
-    with Client(url) as client:
+def test_the_python_client_gets_the_sentence_of_a_refusal(page_url, set_rules, tmp_path):
+    set_rules(faces_per_minute=3.0)
+    with Client(page_url) as client:
         client.generate("1", out=tmp_path)
         with pytest.raises(EHMFacesError, match="at most 3 faces a minute"):
             client.generate("1", out=tmp_path)
 
 
-def test_too_many_requests_of_any_kind_are_refused(make_session, serve_page):
-    _, url = serve_page(make_session(), replace(LOCAL, requests_per_minute=20.0))
-    answers = [upload(url, "a.csv", b"x").status_code for _ in range(4)]
+def test_too_many_requests_of_any_kind_are_refused(page_url, set_rules):
+    set_rules(requests_per_minute=20.0)
+    answers = [upload(page_url, "a.csv", b"x").status_code for _ in range(4)]
     assert answers == [200, 200, 429, 429]
 
 
-def test_a_forwarded_address_counts_only_behind_a_trusted_proxy(make_session, serve_page):
-    for proxies, statuses in (("", [200, 429]), ("127.0.0.1", [200, 200])):
-        rules = replace(LOCAL, requests_per_minute=10.0, trusted_proxies=proxies)
-        _, url = serve_page(make_session(), rules)
-        seen = []
-        for address in ("203.0.113.5", "203.0.113.6"):
-            headers = {"X-Forwarded-For": f"198.51.100.1, {address}"}
-            answer = httpx.post(f"{url}/gradio_api/upload", files={"files": ("a", b"x")}, headers=headers)
-            seen.append(answer.status_code)
-        assert seen == statuses
+@pytest.mark.parametrize(("proxies", "statuses"), [("", [200, 429]), ("127.0.0.1", [200, 200])])
+def test_a_forwarded_address_counts_only_behind_a_trusted_proxy(page_url, set_rules, proxies, statuses):
+    set_rules(requests_per_minute=10.0, trusted_proxies=proxies)
+    seen = []
+    for address in ("203.0.113.5", "203.0.113.6"):
+        headers = {"X-Forwarded-For": f"198.51.100.1, {address}"}
+        answer = httpx.post(f"{page_url}/gradio_api/upload", files={"files": ("a", b"x")}, headers=headers)
+        seen.append(answer.status_code)
+    assert seen == statuses
 
 
 def test_a_full_queue_is_a_sentence_and_works_again_later(make_session, serve_page, tmp_path):
@@ -215,6 +215,23 @@ def test_a_pack_at_the_end_of_the_server_keeps_its_part(make_session, serve_page
     assert 0 < sum(name.endswith(".png") for name in seen["files"]) < 24
     with pytest.raises(httpx.HTTPError):
         httpx.get(f"{url}/healthz")
+
+
+def test_a_pack_whose_visitor_leaves_stops(make_session, serve_page):
+    session = make_session(refresh_sec=0.0)
+    session.preload()
+    render = session.render
+    session.render = lambda *arguments: (time.sleep(0.1), render(*arguments))[1]
+    _, url = serve_page(session)
+    roster = upload(url, "players.csv", EXAMPLE.read_bytes()).json()[0]
+    event = ask(url, "facepack", roster=file_data(roster)).json()["event_id"]
+    with httpx.stream("GET", f"{url}/gradio_api/call/facepack/{event}", timeout=60) as stream:
+        next(stream.iter_lines())
+        assert session.running_jobs == 1
+    until = time.monotonic() + 20
+    while session.running_jobs and time.monotonic() < until:
+        time.sleep(0.05)
+    assert session.running_jobs == 0
 
 
 @pytest.mark.slow
