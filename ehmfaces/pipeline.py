@@ -6,11 +6,11 @@ spoken to is in `model_folder` and `repository`. Knows no portrait format or ros
 """
 
 import hashlib
-import math
 import json
+import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +42,7 @@ from ehmfaces.models.stylegan2 import StyleGAN2Generator
 from ehmfaces.models.stylegan3 import StyleGAN3Generator, make_transform
 from ehmfaces.repository import push_folder
 from ehmfaces.seeds import latents_from_seeds
+from ehmfaces.synthesis.choice import REFERENCE, EngineChoice, check_choice, choice_of
 from ehmfaces.tensors import pixels_from_img
 from ehmfaces.types import Image, NoiseMode, Seed
 
@@ -248,6 +249,45 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
             digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    @property
+    def engine_choice(self) -> EngineChoice:
+        """How pictures are computed; eager PyTorch in float32 unless `use_engine` said otherwise."""
+        return self.__dict__.get("_engine_choice", REFERENCE)
+
+    def use_engine(
+        self,
+        engine: str | None = None,
+        precision: str | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> "FacePipeline":
+        """Choose how pictures are computed from now on; random noise is always drawn by eager PyTorch.
+
+        Args:
+            engine: "auto", "torch", "compile", "onnx" or "openvino"; None = EHMFACES_ENGINE, then "torch".
+            precision: "float32", "bfloat16" or "float16"; None = EHMFACES_PRECISION, then "float32".
+            say: Is told what "auto" measured.
+
+        Returns:
+            This pipeline.
+
+        Raises:
+            InputError: A name is unknown or the machine cannot do it.
+            MissingExtraError: A package is missing.
+        """
+        choice = choice_of(engine, precision)
+        synthesizer = None
+        if choice.engine == "auto":
+            from ehmfaces.synthesis.selection import choose_engine
+
+            choice = choose_engine(self.generator, choice.precision, self.model_hash, say)
+        check_choice(choice, self.device)
+        if not choice.is_reference:
+            from ehmfaces.synthesis.engines import build_synthesizer
+
+            synthesizer = build_synthesizer(self.generator, choice, self.model_hash)
+        self.__dict__.update(_engine_choice=choice, _synthesizer=synthesizer)
+        return self
+
     def prepare_latents(
         self, seeds: Sequence[Seed], truncation_psi: float = 1.0, truncation_cutoff: int | None = None
     ) -> FloatLatents:
@@ -308,6 +348,10 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
         """
         check_noise_mode(noise_mode)
         placed = self._placement(rotation_deg, translation)
+        synthesizer = self.__dict__.get("_synthesizer")
+        if synthesizer is not None and noise_mode != "random" and not placed:
+            img = torch.from_numpy(synthesizer(ws[None], noise_mode))
+            return PILImage.fromarray(pixels_from_img(img)[0])
         dtype = next(self.generator.parameters()).dtype
         batch = torch.from_numpy(ws[None]).to(self.device, dtype)
         with torch.inference_mode(), torch.random.fork_rng(enabled=noise_mode == "random"):
@@ -413,7 +457,7 @@ def check_placement(rotation_deg: float, translation: Sequence[float]) -> None:
         raise LatentError(f"Rotation {rotation_deg} is not a number of degrees.")
     if len(translation) != 2 or not all(math.isfinite(part) for part in translation):
         raise LatentError(
-            f"Translation {tuple(translation)} is not two numbers: (x, y) in picture widths, such as (0.1, 0)."
+            f"Translation {tuple(translation)} is not two numbers: (x, y) in picture widths, like (0.1, 0)."
         )
 
 

@@ -37,6 +37,8 @@ class Provenance:
         portrait_format: Name of the format.
         background: "none" or "#rrggbb".
         synthetic: Always true.
+        engine: What computed the picture.
+        precision: Number format it was computed in.
     """
 
     ehmfaces_version: str
@@ -51,13 +53,18 @@ class Provenance:
     portrait_format: str
     background: str
     synthetic: bool = True
+    engine: str = "torch"
+    precision: str = "float32"
 
     def to_text(self) -> dict[str, str]:
         """Return the text chunks of a PNG."""
+        values = asdict(self)
+        if (self.engine, self.precision) == ("torch", "float32"):  # what a record without them means
+            del values["engine"], values["precision"]
         return {
             "Software": f"ehmfaces {self.ehmfaces_version}",
             "Description": DESCRIPTION,
-            KEY: json.dumps(asdict(self), sort_keys=True),
+            KEY: json.dumps(values, sort_keys=True),
         }
 
     @classmethod

@@ -7,14 +7,22 @@ from typing import Any
 
 import click
 
-from ehmfaces.cli.options import model_options
+from ehmfaces.cli.options import engine_options, model_options
 
 
 @click.command()
 @click.option("--count", type=click.IntRange(1), default=64, show_default=True, help="Portraits to make.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Threads.")
 @model_options
-def bench(count: int, workers: int, model: str | None, device: str | None) -> None:
+@engine_options
+def bench(
+    count: int,
+    workers: int,
+    model: str | None,
+    device: str | None,
+    engine: str | None,
+    precision: str | None,
+) -> None:
     """Measure generate, cut out, frame and encode: first each alone, then all of them together."""
     import torch
 
@@ -23,9 +31,11 @@ def bench(count: int, workers: int, model: str | None, device: str | None) -> No
     from ehmfaces.facepack.render import renderer_for
     from ehmfaces.hub import load_pipeline
     from ehmfaces.portrait.compose import compose_portrait
+    from ehmfaces.synthesis.choice import machine_name
 
     torch.set_num_threads(1)
-    pipeline = load_pipeline(model, device)
+    pipeline = load_pipeline(model, device, engine, precision, click.echo)
+    click.echo(f"engine     {pipeline.engine_choice}, {machine_name(pipeline.device)}")
     renderer = renderer_for(pipeline, FacepackSettings())
     renderer.render(0)
     images = _timed("generate", count, lambda seed: pipeline([seed]).images[0], range(count))

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import click
 
-from ehmfaces.cli.options import FILE, FOLDER, SEEDS, face_options, model_options, portrait_options
+from ehmfaces.cli.options import (
+    FILE,
+    FOLDER,
+    SEEDS,
+    engine_options,
+    face_options,
+    model_options,
+    portrait_options,
+)
 from ehmfaces.types import NoiseMode
 
 
@@ -15,6 +23,7 @@ from ehmfaces.types import NoiseMode
 @face_options
 @portrait_options
 @model_options
+@engine_options
 def generate(
     seeds: list[int] | None,
     portrait: Path | None,
@@ -26,6 +35,8 @@ def generate(
     backend: str,
     model: str | None,
     device: str | None,
+    engine: str | None,
+    precision: str | None,
 ) -> None:
     """Make one portrait per seed: OUT/seed0000000000.png."""
     from tqdm import tqdm
@@ -38,7 +49,7 @@ def generate(
 
     if (seeds is None) == (portrait is None):
         raise click.UsageError("Give either --seeds, like 0-15, or --from PORTRAIT.png.")
-    pipeline = load_pipeline(model, device)
+    pipeline = load_pipeline(model, device, engine, precision, click.echo)
     if portrait is not None:
         write_bytes_atomically(out / portrait.name, remake(pipeline, portrait))
         click.echo(f"Made {out / portrait.name} again.")

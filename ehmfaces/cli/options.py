@@ -41,6 +41,8 @@ class _ColorText(_Parsed):
 
 
 BACKGROUND = _ColorText("color", parse_color)
+ENGINES = ("auto", "torch", "compile", "onnx", "openvino")  # as synthesis.choice has them
+PRECISIONS = ("float32", "bfloat16", "float16")
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -52,6 +54,23 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--model",
         metavar="DIR_OR_HUB_ID",
         help="A folder or a Hub id like org/name@revision. Default: EHMFACES_MODEL, then the embedded one.",
+    )(command)
+
+
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --engine and --precision."""
+    command = click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        envvar="EHMFACES_PRECISION",
+        help="Number format. Default: EHMFACES_PRECISION, then float32.",
+    )(command)
+    return click.option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        envvar="EHMFACES_ENGINE",
+        help="What computes the pictures; auto measures once which is fastest here. "
+        "Default: EHMFACES_ENGINE, then torch.",
     )(command)
 
 

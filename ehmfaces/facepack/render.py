@@ -19,6 +19,7 @@ from ehmfaces.pipeline import FacePipeline
 from ehmfaces.portrait.compose import compose_portrait
 from ehmfaces.portrait.formats import PortraitFormat, get_format
 from ehmfaces.provenance import Provenance
+from ehmfaces.synthesis.choice import REFERENCE
 from ehmfaces.types import Image, NoiseMode, Seed
 
 GAP_PX = 2
@@ -61,6 +62,8 @@ class PortraitRenderer:
 
     def encode(self, portrait: Image, seed: Seed | None, mixing: dict[str, object] | None = None) -> bytes:
         """Return PNG bytes with the provenance record of these settings."""
+        # random noise is drawn by the reference engine
+        choice = REFERENCE if self.noise_mode == "random" else self.pipeline.engine_choice
         record = Provenance(
             ehmfaces_version=__version__,
             model_id=self.pipeline.model_id,
@@ -73,6 +76,8 @@ class PortraitRenderer:
             cutout=self.cutout.name,
             portrait_format=self.portrait_format.name,
             background=color_text(self.background),
+            engine=choice.engine,
+            precision=choice.precision,
         )
         return encode_png(portrait, record.to_text())
 
@@ -109,6 +114,7 @@ def remake(pipeline: FacePipeline, portrait: "Path | bytes") -> bytes:
     Raises:
         ImageError: It has no record, or is of a mixed face.
         UnsupportedModelError: It was made with another generator.
+        EHMFacesError: This machine lacks the engine or precision it was made with.
     """
     record = Provenance.read(portrait)
     if record.seed is None:
@@ -120,6 +126,7 @@ def remake(pipeline: FacePipeline, portrait: "Path | bytes") -> bytes:
             f'This portrait was made with "{record.model_id}" ({record.model_hash}), not with the loaded '
             f'"{pipeline.model_id}" ({pipeline.model_hash}). Load that model.'
         )
+    pipeline.use_engine(record.engine, record.precision)
     renderer = PortraitRenderer(
         pipeline,
         load_cutout_backend(record.cutout),

@@ -82,7 +82,8 @@ def check_choice(choice: EngineChoice, device: torch.device) -> None:
         )
     if choice.engine == "compile" and device.type == "cpu" and not has_compiler():
         raise ModelError(
-            "torch.compile needs a C++ compiler and none was found. Install g++ or set CXX, or use another engine."
+            "torch.compile needs a C++ compiler and none was found. "
+            "Install g++ or set CXX, or use another engine."
         )
     _check_precision(choice, device)
 
@@ -98,8 +99,8 @@ def _check_precision(choice: EngineChoice, device: torch.device) -> None:
         )
     if choice.precision == "bfloat16" and not has_bfloat16(device):
         raise InputError(
-            f"bfloat16 would be slower here: this machine ({machine_name(device)}) has no instructions for it. "
-            "Use float32."
+            f"bfloat16 would be slower here: this machine ({machine_name(device)}) has no instructions "
+            "for it. Use float32."
         )
 
 

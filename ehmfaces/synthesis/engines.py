@@ -5,14 +5,17 @@ Owns sessions, compiled networks and the graphs that are kept in the cache. What
 """
 
 import copy
+import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from ehmfaces.errors import FacepackError
 from ehmfaces.images import write_bytes_atomically
 from ehmfaces.synthesis.choice import EngineChoice, cache_folder, check_choice, version_of
 from ehmfaces.synthesis.half import HalfSynthesis
@@ -137,8 +140,6 @@ class OpenvinoSynthesizer(_GraphSynthesizer):
 
 
 def _cores() -> int:
-    import os
-
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -157,7 +158,8 @@ def cached_graph(generator: Any, model_hash: str, noise_mode: str) -> bytes:
     graph = build_graph(generator, "w", noise_mode, facts={"model_hash": model_hash})
     if version_of("onnxruntime") != "none":
         check_graph(graph, generator, "w", noise_mode)
-    write_bytes_atomically(path, graph)
+    with suppress(FacepackError):  # a cache that cannot be written only costs time
+        write_bytes_atomically(path, graph)
     return graph
 
 

@@ -9,12 +9,13 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
 
-from ehmfaces.errors import EHMFacesError
+from ehmfaces.errors import EHMFacesError, FacepackError
 from ehmfaces.images import write_bytes_atomically
 from ehmfaces.synthesis.choice import (
     EngineChoice,
@@ -80,7 +81,8 @@ def choose_engine(
     if figures is None or set(figures) != {choice.engine for choice in choices}:
         synthesizers = [build_synthesizer(generator, choice, model_hash) for choice in choices]
         figures = measure(synthesizers, np.zeros((1, generator.num_ws, generator.w_dim), np.float32))
-        write_bytes_atomically(path, json.dumps(figures).encode())
+        with suppress(FacepackError):  # a cache that cannot be written only costs time
+            write_bytes_atomically(path, json.dumps(figures).encode())
         origin = "measured now"
     else:
         origin = "measured before"
