@@ -23,6 +23,8 @@ EXTENSION = ".png"
 LONGEST_FILENAME = 150  # characters
 LONGEST_FILENAME_BYTES = 250  # UTF-8; common file systems allow 255
 _FORBIDDEN = frozenset('<>:"/\\|?*')
+# Names of devices, which Windows takes whatever follows their first dot.
+_DEVICES = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:\..*)?", re.IGNORECASE)
 _LOST_LETTERS = frozenset("?\ufffd")
 
 
@@ -71,6 +73,8 @@ def portrait_filename(
         (f"{birth_date.day:02}", f"{birth_date.month:02}") if zero_pad else (birth_date.day, birth_date.month)
     )
     name = f"{first}_{last}_{day}_{month}_{birth_date.year:04}{EXTENSION}"
+    if is_reserved(name):
+        return PortraitFilename(trouble=f'Windows reserves file names like "{name[:40]}"')
     if len(name) > LONGEST_FILENAME or len(name.encode("utf-8")) > LONGEST_FILENAME_BYTES:
         return PortraitFilename(
             trouble=f"the file name would have {len(name)} letters, and at most {LONGEST_FILENAME} are "
@@ -93,6 +97,16 @@ def clean_name(name: str) -> str:
     kept = "".join(char for char in spaced if char not in _FORBIDDEN and _is_visible(char))
     single_dots = re.sub(r"\.{2,}", ".", unicodedata.normalize("NFC", kept))
     return " ".join(single_dots.lstrip(". ").split())
+
+
+def is_reserved(filename: str) -> bool:
+    """Tell whether a file name means a device on Windows.
+
+    Example:
+        >>> is_reserved("CON._Bee_1_2_2003.png"), is_reserved("Con_Bee_1_2_2003.png")
+        (True, False)
+    """
+    return _DEVICES.fullmatch(filename) is not None
 
 
 def fold_to_latin1(name: str) -> str:

@@ -6,7 +6,6 @@ Sources, and what was not found, are in docs/formats.md. Nothing here was tried 
 """
 
 import json
-import re
 import unicodedata
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Sequence
@@ -21,13 +20,13 @@ from ehmfaces.facepack.filenames import (
     PortraitFilename,
     clean_name,
     fold_to_latin1,
+    is_reserved,
     portrait_filename,
 )
 from ehmfaces.roster.entry import RosterEntry
 
 NewgenIds = Literal["both", "r", "plain"]
 NEWGEN_IDS: tuple[NewgenIds, ...] = ("both", "r", "plain")
-_DEVICES = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³])(?:\..*)?")
 
 
 @dataclass(frozen=True)
@@ -146,9 +145,9 @@ def _name_by_person(folder: str, entry: RosterEntry, *, ascii_only: bool = False
         name = "_".join(part for part in (name, entry.birth_key.replace(" ", "_")) if part)
     if not any(char.isalnum() for char in name):
         return PortraitFilename(trouble="the name has no letter that can stand in a file name")
-    if _DEVICES.fullmatch(name):
-        return PortraitFilename(trouble=f'Windows reserves the file name "{name}"')
     whole = name + EXTENSION
+    if is_reserved(whole):
+        return PortraitFilename(trouble=f'Windows reserves file names like "{whole}"')
     if len(whole) > LONGEST_FILENAME or len(whole.encode("utf-8")) > LONGEST_FILENAME_BYTES:
         return PortraitFilename(trouble=f"the file name would have {len(whole)} letters, which is too long")
     return PortraitFilename(f"{folder}/{whole}")
