@@ -22,7 +22,7 @@ from ehmfaces.types import NoiseMode
 
 
 class Client:
-    """Calls the four endpoints of a page.
+    """Calls the endpoints of a page.
 
     Args:
         url: Address of the page, or the name of a Space ("owner/name").
@@ -174,6 +174,28 @@ class Client:
         if not last or not last[2]:
             raise EHMFacesError("The server sent no pack. Try again, or look at its log.")
         return _store(last[2], Path(out))
+
+    def check(
+        self, pack: str | Path, roster: str | Path | None = None, *, out: str | Path | None = None
+    ) -> tuple[str, list[list[str]]]:
+        """Check a facepack.
+
+        Args:
+            pack: A ZIP file.
+            roster: Who the pack is for.
+            out: Where all findings are stored as CSV.
+
+        Returns:
+            The result in words, and the first findings: severity, code, file, what to do.
+
+        Raises:
+            EHMFacesError: The server cannot do it; its sentence says why.
+        """
+        files = {"pack": _upload(pack)} | ({"roster": _upload(roster)} if roster is not None else {})
+        summary, findings, report = self._predict(endpoints.CHECK, **files)
+        if out is not None:
+            _store(report, Path(out))
+        return str(summary), [[str(cell) for cell in row] for row in findings["data"]]
 
     def close(self) -> None:
         """Remove temporary files."""

@@ -4,5 +4,6 @@ GENERATE = "generate"
 MIX = "mix"
 FACEPACK = "facepack"
 CUTOUT = "cutout"
+CHECK = "check"
 
-ALL = (GENERATE, MIX, FACEPACK, CUTOUT)
+ALL = (GENERATE, MIX, FACEPACK, CUTOUT, CHECK)

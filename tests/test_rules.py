@@ -86,7 +86,7 @@ def test_the_space_folder_never_becomes_a_package():
 
 
 def test_endpoint_names_are_an_interface():
-    assert endpoints.ALL == ("generate", "mix", "facepack", "cutout")
+    assert endpoints.ALL == ("generate", "mix", "facepack", "cutout", "check")
 
 
 def test_every_command_is_in_the_readme():

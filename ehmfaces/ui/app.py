@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from ehmfaces import __version__
 from ehmfaces.ui.about_tab import build_about_tab
 from ehmfaces.ui.api_tab import build_api_tab
+from ehmfaces.ui.check_tab import build_check_tab
 from ehmfaces.ui.cutout_tab import build_cutout_tab
 from ehmfaces.ui.door import Door, ServerState
 from ehmfaces.ui.facepack_tab import build_facepack_tab
@@ -52,6 +53,7 @@ def build_app(session: Session | None = None) -> gr.Blocks:
             build_generate_tab(session, model)
             build_mix_tab(session, model)
             build_facepack_tab(session, model)
+            build_check_tab(session)
             build_cutout_tab(session)
             build_api_tab(demo)
             build_about_tab(session)
