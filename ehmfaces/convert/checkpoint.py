@@ -20,7 +20,7 @@ import torch
 from diffusers import ModelMixin
 
 from ehmfaces.convert.nvidia_pkl import NETWORKS, convert_nvidia
-from ehmfaces.convert.records import PlainObject
+from ehmfaces.convert.records import PlainObject, printable
 from ehmfaces.convert.rosinality_pt import convert_rosinality
 from ehmfaces.convert.stored_network import Conversion
 from ehmfaces.convert.tensorflow_pkl import convert_tensorflow
@@ -234,5 +234,5 @@ def build(conversion: Conversion, file_bytes: int, label: str) -> Any:
 def _unfit(label: str, conversion: Conversion, what: str) -> UnsupportedModelError:
     return UnsupportedModelError(
         f"{label} looks like a {conversion.origin}, but its weights do not fit {conversion.class_name}: "
-        f"{what}. Changed architectures cannot be imported."
+        f"{printable(what)}. Changed architectures cannot be imported."
     )

@@ -64,7 +64,7 @@ def _conversion(net: StoredNetwork, family: str, class_name: str, config: dict[s
 
 def _reader(net: StoredNetwork, name: str) -> ReadWeights:
     tensor = net.tensors[name]
-    if name.endswith("resample_filter") and len(tensor.shape) == 1:
+    if name.endswith("resample_filter") and len(tensor.shape) == 1 and tensor.shape[0] <= MAX_TAPS:
         return lambda: np.outer(tensor.read(), tensor.read())  # long filters are stored as one line
     return tensor.read
 
@@ -232,6 +232,7 @@ def _stylegan3_generator(net: StoredNetwork) -> dict[str, Any]:
         "conv_clamp": _number(net.agreed(layers, "conv_clamp", net.real_or_none)),
         "magnitude_ema_beta": net.agreed(layers, "magnitude_ema_beta", net.real),
     }
+    _check_stylegan3_design(net, synthesis)
     # The mapping network of StyleGAN3 has one width and one activation.
     mapping = _mapping(net)
     mapping = {name: mapping[name] for name in ("num_layers", "lr_multiplier") if name in mapping}
@@ -240,6 +241,21 @@ def _stylegan3_generator(net: StoredNetwork) -> dict[str, Any]:
         "mapping_kwargs": {**mapping, "w_avg_beta": net.real_or_none("mapping", "w_avg_beta")},
         **synthesis,
     }
+
+
+def _check_stylegan3_design(net: StoredNetwork, options: dict[str, Any]) -> None:
+    """Raise on settings whose filters would be of absurd length.
+
+    Raises:
+        UnsupportedModelError: The bands do not grow evenly from the first layer to the last.
+    """
+    steps = options["num_layers"] - options["num_critical"]
+    first, last_rel = options["first_stopband"], options["last_stopband_rel"]
+    if 0 < steps <= options["num_layers"] and 0.1 <= first <= 1e4 and 0.1 <= last_rel <= 100:
+        last = net.whole("", "img_resolution", MAX_RESOLUTION) / 2 * last_rel
+        if last >= 0.1 and 1 / 16 <= (last / first) ** (1 / steps) <= 16 and options["first_cutoff"] > 0:
+            return
+    raise net.unsupported("its frequency bands do not grow evenly from layer to layer")
 
 
 def _stylegan3_layers(net: StoredNetwork) -> list[str]:
@@ -256,9 +272,9 @@ def _stylegan3_layers(net: StoredNetwork) -> list[str]:
 
 def _filter_size(net: StoredNetwork, path: str) -> int:
     factor = max(1, net.whole(path, "up_factor", 64))
-    return min(64, net.whole(path, "up_taps", 4096) // factor)
+    return min(16, net.whole(path, "up_taps", 4096) // factor)
 
 
 def _lrelu_upsampling(net: StoredNetwork, path: str) -> int:
     rates = [net.real(path, f"{side}_sampling_rate") for side in ("tmp", "in", "out")]
-    return int(max(1, min(16, rates[0] // max(1.0, *rates[1:]))))
+    return int(max(1, min(4, rates[0] // max(1.0, *rates[1:]))))

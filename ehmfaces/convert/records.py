@@ -6,7 +6,6 @@ the bytes that are there before anything is allocated. Knows no pickle, no torch
 Not covered: complex, quantised, sparse and sub-byte numbers; big-endian torch files.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -48,6 +47,11 @@ STORAGE_FORMATS = {
     "BoolStorage": "bool",
     "UntypedStorage": "uint8",
 }
+
+
+def printable(text: str) -> str:
+    """Return a text of the file as it may be shown: short, and without characters that steer a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text[:160])
 
 
 def item_bytes(torch_format: str) -> int:
@@ -233,8 +237,3 @@ def as_number(value: Any) -> Any:
     if isinstance(value, StoredArray) and value.value is not None and value.value.ndim == 0:
         return value.value.item()
     return value
-
-
-def shape_of(value: Any) -> Sequence[int]:
-    """Return the shape of a tensor or array."""
-    return value.shape if isinstance(value, (StoredTensor, StoredArray)) else ()

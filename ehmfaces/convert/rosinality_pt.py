@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ehmfaces.convert.records import FloatArray, StoredTensor
+from ehmfaces.convert.records import FloatArray, StoredTensor, printable
 from ehmfaces.convert.stored_network import Conversion, ReadWeights, solve_channels
 from ehmfaces.errors import UnsupportedModelError
 
@@ -64,8 +64,8 @@ class _StateDict:
 
     def unsupported(self, what: str) -> UnsupportedModelError:
         return UnsupportedModelError(
-            f"{self.label} cannot be converted: {what}. Supported are the networks of stylegan2-pytorch "
-            "(rosinality) as published."
+            f"{self.label} cannot be converted: {printable(what)}. Supported are the networks of "
+            "stylegan2-pytorch (rosinality) as published."
         )
 
     def shape(self, name: str, dims: int) -> tuple[int, ...]:

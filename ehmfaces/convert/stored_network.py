@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ehmfaces.convert.records import FloatArray, PlainObject, StoredTensor, as_number
+from ehmfaces.convert.records import FloatArray, PlainObject, StoredTensor, as_number, printable
 from ehmfaces.errors import ModelError, UnsupportedModelError
 
 MAX_MODULES = 4096
@@ -84,8 +84,8 @@ class StoredNetwork:
     def unsupported(self, what: str) -> UnsupportedModelError:
         """Return the error for a network that cannot be converted."""
         return UnsupportedModelError(
-            f"{self.label} cannot be converted: {what}. Supported are the generators and discriminators of "
-            "StyleGAN2, StyleGAN2-ADA and StyleGAN3 as published."
+            f"{self.label} cannot be converted: {printable(what)}. Supported are the generators and "
+            "discriminators of StyleGAN2, StyleGAN2-ADA and StyleGAN3 as published."
         )
 
     def attribute(self, path: str, name: str) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ehmfaces.convert.records import FloatArray, PlainObject, StoredArray, as_number
+from ehmfaces.convert.records import FloatArray, PlainObject, StoredArray, as_number, printable
 from ehmfaces.convert.stored_network import Conversion, ReadWeights
 from ehmfaces.convert.vocabulary import TF_NETWORK
 from ehmfaces.errors import UnsupportedModelError
@@ -43,8 +43,6 @@ _WITHOUT_EFFECT = {
     "dtype",
     "fmap_min",
     "fmap_decay",
-    "normalize_latents",
-    "epsilon",
 }
 
 _Change = Callable[[FloatArray], FloatArray]
@@ -136,8 +134,8 @@ class _TensorFlowNetwork:
 
     def unsupported(self, what: str) -> UnsupportedModelError:
         return UnsupportedModelError(
-            f"{self.label} cannot be converted: {what}. Supported are TensorFlow pickles of StyleGAN2 and "
-            "StyleGAN2-ADA as published."
+            f"{self.label} cannot be converted: {printable(what)}. Supported are TensorFlow pickles of "
+            "StyleGAN2 and StyleGAN2-ADA as published."
         )
 
     def number(self, name: str, default: float | None, most: float = 2**24) -> Any:
@@ -221,6 +219,8 @@ def _generator(net: _TensorFlowNetwork) -> Conversion:
     architecture = renamed or net.word("architecture", "skip", _ARCHITECTURES)
     net.used.add("architecture")
     net.word("nonlinearity", "lrelu", ("lrelu",))
+    if net.number("normalize_latents", 1) != 1:
+        raise net.unsupported("it does not normalise its latents")
     beta = net.number("w_avg_beta" if "w_avg_beta" in net.keywords else "dlatent_avg_beta", 0.995)
     config = {
         "z_dim": net.number("latent_size", 512),

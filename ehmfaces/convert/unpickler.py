@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from ehmfaces.convert.records import Blob, PlainObject
+from ehmfaces.convert.records import Blob, PlainObject, printable
 from ehmfaces.errors import ModelError, UnsafePickleError
 
 MAX_OPCODES = 1_000_000
@@ -111,8 +111,9 @@ class Unpickler:
     def refuse(self, what: str) -> NoReturn:
         """Raise UnsafePickleError that names what was found and where."""
         raise UnsafePickleError(
-            f"{self.label}, byte {self.base + self.opcode_at:,}: found {what}. A checkpoint holds only "
-            "numbers and names of known layers; nothing was run or imported. Ask for a safetensors file."
+            f"{self.label}, byte {self.base + self.opcode_at:,}: found {printable(what)}. A checkpoint "
+            "holds only numbers and names of known layers; nothing was run or imported. Ask for a "
+            "safetensors file."
         )
 
     def damaged(self, what: str) -> NoReturn:

@@ -158,6 +158,6 @@ def tensorflow_network(variables, keywords, components=None, function="G_main"):
             "components": EasyDict(components or {}),
             "build_module_src": "import os\nos.abort()  # never to be run\n",
             "build_func_name": function,
-            "variables": list(variables.items()),
+            "variables": list(variables.items()) if isinstance(variables, dict) else variables,
         }
     )

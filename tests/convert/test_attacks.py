@@ -4,6 +4,7 @@ Every attack carries a sentinel: `subprocess.run(["touch", SENTINEL])` or the li
 no attack may import a module.
 """
 
+import collections
 import io
 import os
 import pickle
@@ -488,6 +489,35 @@ def test_attributes_are_never_set(sentinel):
     refused(P2 + b"cargparse\nNamespace\n)\x81" + state + b"b.", "a BUILD on PlainObject")
     after = {key: (name.text, name.call, name.new) for key, name in network_file(load_storage).items()}
     assert before.keys() == after.keys()
+
+
+def test_what_honest_files_may_hold():
+    content = collections.OrderedDict(a=torch.Size([2]), b=torch.device("cpu"), c=b"", d=bytearray(b"x"))
+    content["numbers"] = torch.tensor([3, 2**16 - 1], dtype=torch.uint16)
+    content["plain"] = [1, -1, 2**40, -(2**70), 0.5, "\u00e9", None, True, frozenset("a"), 2**15]
+    tensor = torch.arange(6.0).reshape(2, 3).t()
+    content["parameter"] = torch.nn.Parameter(tensor)
+    content["parameter"].note = "kept by _rebuild_parameter_with_state"
+    for protocol in (2, 3, 4, 5):
+        found = load(pickle.dumps(content, protocol))
+        assert found["a"] == (2,)
+        assert found["b"] == "cpu"
+        assert found["numbers"].read().tolist() == [3, 65535]
+        assert found["plain"] == [1, -1, 2**40, -(2**70), 0.5, "\u00e9", None, True, {"a"}, 2**15]
+        assert bytes(found["d"].data) == b"x"
+        assert found["parameter"].read().tolist() == tensor.tolist()
+    pairs = P2 + b"ccollections\nOrderedDict\n]]K\x01K\x02e0a\x85R."
+    old = P2 + b"ccollections\nOrderedDict\n](](K\x01K\x02ee\x85R."
+    assert load(old) == {1: 2}
+    refused(pairs, "breaks off|found", ModelError)
+    assert load(P2 + b"(K\x011U\x02ab.") == "ab"
+    assert load(P2 + b"K\x05(0.") == 5
+    assert load(P2 + b"(K\x01\x91.") == {1}
+    for format_name in ("complex64", "qint8", "float8_e4m3fn"):
+        refused(P2 + b"ctorch\n" + format_name.encode() + b"\n.", "found the name torch")
+    number_format = b"ctorch._utils\n_rebuild_tensor_v3\n(NNNNNNcnumpy\ndtype\ntR."
+    refused(P2 + number_format, r"a tensor of numpy\.dtype")
+    refused(P2 + b"ctorch._utils\n_rebuild_tensor_v3\n(NNNNNNNtR.", "without a number format")
 
 
 def test_the_source_text_of_a_layer_is_dropped():

@@ -165,12 +165,13 @@ tokens = st.one_of(
 )
 programs = st.lists(tokens, max_size=40).map(lambda parts: b"\x80\x04" + b"".join(parts) + b".")
 
-quick = settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 long = settings(max_examples=30_000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 
 
 @quick
 @given(st.integers(0, 8), edits)
+@example(0, [(0, "insert", 0x80, 0)])
 def test_edited_files(which, changes):
     survives(edited(seeds()[which], changes))
 
@@ -178,6 +179,7 @@ def test_edited_files(which, changes):
 @quick
 @given(programs)
 @example(b"\x80\x04N.")
+@example(b"\x80\x04c\x1b[2J\nsystem\n.")  # a name that would clear the terminal
 def test_programs(program):
     survives(program)
 

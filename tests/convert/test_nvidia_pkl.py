@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 import ehmfaces
-from ehmfaces.convert.checkpoint import hash_weights, import_checkpoint, save_checkpoint
+from ehmfaces.convert.checkpoint import hash_weights, import_checkpoint, save_checkpoint, verify_checkpoint
 from ehmfaces.convert.stored_network import solve_channels
 from ehmfaces.errors import InputError, ModelError, UnsafePickleError, UnsupportedModelError
 from ehmfaces.models.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
@@ -232,10 +232,13 @@ def test_the_folder_loads_as_a_pipeline(tmp_path):
         ("synthesis.b8", {"architecture": "odd"}, "another architecture than skip, resnet, orig"),
         ("synthesis.b8.conv0", {"conv_clamp": 12}, "do not agree on conv_clamp"),
         ("synthesis.b8.conv0", {"activation": "linear"}, "another activation than lrelu"),
+        ("synthesis.b8.conv1", {"_parameters": {"weight": torch.ones([])}}, "are a single number"),
+        ("synthesis.b8.conv1", {"_parameters": {}}, "synthesis.b8.conv1.weight are missing"),
         ("mapping", {"num_layers": 3}, "mapping.fc2 has no activation"),
         ("mapping.fc1", {"_buffers": {"more": torch.ones(1)}}, "mapping.fc1.more is missing or too many"),
         ("mapping.fc1", {"_parameters": {"weight": 3}}, "mapping.fc1.weight is no tensor"),
         ("mapping.fc1", {"_parameters": [1]}, "is no table of names"),
+        ("mapping", {"num_layers": 2.0}, None),
         ("mapping.fc1", {"_modules": {"extra": 3}}, "mapping.fc1.extra is no known kind"),
         ("", {"w_dim": 13}, r"is \[10, 12\] and not \[10, 13\]"),
         ("synthesis.b4", {"_buffers": {"resample_filter": torch.eye(4)}}, "not the square of one row"),
@@ -243,9 +246,98 @@ def test_the_folder_loads_as_a_pipeline(tmp_path):
     ],
 )
 def test_other_networks_are_refused(path, attributes, sentence, tmp_path):
-    data = snapshot(G_ema=as_persistent(generator2(), {path: attributes}))
+    file = written(tmp_path, snapshot(G_ema=as_persistent(generator2(), {path: attributes})))
+    if sentence is None:
+        import_checkpoint(file)
+        return
     with pytest.raises(UnsupportedModelError, match=sentence):
-        import_checkpoint(written(tmp_path, data))
+        import_checkpoint(file)
+
+
+def stylegan3(extra=None):
+    model = StyleGAN3Generator(
+        z_dim=4, w_dim=4, img_resolution=16, channel_base=64, channel_max=4, num_layers=4, filter_size=4
+    )
+    made_with = given(channel_base=64, channel_max=4)
+    return model, as_persistent(model, {"synthesis": made_with, **(extra or {})})
+
+
+def test_stylegan3_without_stored_settings(tmp_path):
+    model, tree = stylegan3()
+    imported = import_checkpoint(written(tmp_path, snapshot(G_ema=tree)))
+    assert hash_weights(imported) == hash_weights(model)
+    assert imported.config.filter_size == 4
+    assert imported.config.num_layers == 4
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        (
+            {"synthesis": given(channel_base=64, channel_max=4, first_stopband=1e6)},
+            "bands do not grow evenly",
+        ),
+        (
+            {"synthesis": given(channel_base=64, channel_max=4, first_stopband=1e-9)},
+            "bands do not grow evenly",
+        ),
+        ({"synthesis": given(channel_base=64, channel_max=4, num_critical=9)}, "bands do not grow evenly"),
+        ({"synthesis": {"margin_size": 3}}, "missing or too many|larger network"),
+        ({"synthesis.input": {"bandwidth": 0}}, "bands do not grow evenly"),
+    ],
+)
+def test_other_stylegan3_designs_are_refused(extra, sentence, tmp_path):
+    _, tree = stylegan3(extra)
+    with pytest.raises(ModelError, match=sentence):
+        import_checkpoint(written(tmp_path, snapshot(G_ema=tree)))
+
+
+def test_stylegan3_layers_must_be_numbered(tmp_path):
+    _, tree = stylegan3()
+    del tree.attributes["_modules"]["synthesis"].attributes["_modules"]["L0_36_4"]
+    with pytest.raises(UnsupportedModelError, match="not numbered from L0 on"):
+        import_checkpoint(written(tmp_path, snapshot(G_ema=tree)))
+
+
+def test_long_filters_are_stored_as_one_line(tmp_path):
+    taps = [1, 2, 3, 4, 4, 3, 2, 1]
+    model = generator2(resample_filter=taps)
+    line = torch.tensor(taps, dtype=torch.float32) / sum(taps)
+    extra = {
+        path: {"_buffers": {**module._buffers, "resample_filter": line}}
+        for path, module in model.named_modules()
+        if "resample_filter" in module._buffers
+    }
+    imported = import_checkpoint(written(tmp_path, snapshot(G_ema=as_persistent(model, extra))))
+    assert torch.allclose(
+        imported.synthesis.b8.resample_filter, model.synthesis.b8.resample_filter, atol=1e-7
+    )
+
+
+def test_a_damaged_folder_is_found(tmp_path):
+    saved = save_checkpoint(written(tmp_path, snapshot(G_ema=as_persistent(generator2()))), tmp_path / "out")
+    listed = {name: shape for name, shape, _ in verify_checkpoint(saved)}
+    assert listed["synthesis.b4.conv1.noise_strength"] == ()
+    assert listed["mapping.fc0.weight"] == (20, 8)
+    weights = saved.folder / "diffusion_pytorch_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-3] ^= 255
+    weights.write_bytes(data)
+    with pytest.raises(ModelError, match="does not hold what was imported"):
+        list(verify_checkpoint(saved))
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    path = written(tmp_path, snapshot(G_ema=as_persistent(generator2())))
+    with pytest.raises(InputError, match="cannot be written"):
+        save_checkpoint(path, path / "inside")
+
+
+def test_names_cannot_steer_a_terminal(tmp_path):
+    extra = {"mapping.fc1": {"_buffers": {"\x1b[2Jmore": torch.ones(1)}}}
+    with pytest.raises(UnsupportedModelError) as caught:
+        import_checkpoint(written(tmp_path, snapshot(G_ema=as_persistent(generator2(), extra))))
+    assert "mapping.fc1.?[2Jmore is missing or too many" in str(caught.value)
 
 
 def test_unusual_widths_are_refused(tmp_path):

@@ -176,6 +176,12 @@ def test_the_average_is_computed_when_it_is_not_stored(tmp_path):
         assert torch.allclose(imported.mapping(z)[:, 0].mean(dim=0), imported.mapping.w_avg, atol=1e-3)
 
 
+def test_files_without_kernels_get_the_usual_one(tmp_path):
+    state = {name: value for name, value in generator_state().items() if not name.endswith("kernel")}
+    whole = import_checkpoint(written(tmp_path, {"g_ema": generator_state()}))
+    assert hash_weights(import_checkpoint(written(tmp_path, {"g_ema": state}))) == hash_weights(whole)
+
+
 def test_files_from_before_noise_was_stored_get_one(tmp_path):
     state = {name: value for name, value in generator_state().items() if not name.startswith("noises")}
     state["convs.0.activate.bias"] = state["convs.0.activate.bias"].reshape(1, -1, 1, 1)
@@ -188,6 +194,8 @@ def test_files_from_before_noise_was_stored_get_one(tmp_path):
     ("change", "sentence"),
     [
         ({"style.1.weight": None}, "style.1.weight is missing"),
+        ({"style.1.weight": None, "style.2.weight": None}, "has 0 mapping layers"),
+        ({"conv1.activate.bias": None}, "conv1.activate.bias is missing"),
         ({"input.input": torch.randn(10)}, "input.input is [10]"),
         ({"more": torch.randn(1)}, "'more' is unknown"),
         ({"more": "text"}, "'more' is no tensor"),
