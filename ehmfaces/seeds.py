@@ -111,5 +111,26 @@ def person_seed(first_name: str, last_name: str, birth_date: datetime.date | str
         birth_date if isinstance(birth_date, str) else birth_date.isoformat(),
         pack_key,
     )
-    digest = hashlib.sha256("\x1f".join(parts).encode("utf-8")).digest()
+    digest = hashlib.sha256("\x1f".join(parts).encode("utf-8", "replace")).digest()
     return int.from_bytes(digest[:4], "big")
+
+
+def redraw_seed(seed: Seed, reroll: int = 0, attempt: int = 0) -> Seed:
+    """Return the seed of another face for the same person; the first one is the person's own.
+
+    The first four bytes (big endian) of the SHA-256 of the ASCII text
+    "ehmfaces/redraw/1", seed, reroll and attempt, joined by U+001F.
+
+    Args:
+        seed: As `person_seed` gives it.
+        reroll: How often somebody asked for a new face.
+        attempt: How often the face was too much like somebody else's.
+
+    Example:
+        >>> redraw_seed(4048284201), redraw_seed(4048284201, attempt=1)
+        (4048284201, 477907965)
+    """
+    if not reroll and not attempt:
+        return seed
+    text = "\x1f".join(("ehmfaces/redraw/1", str(seed), str(reroll), str(attempt)))
+    return int.from_bytes(hashlib.sha256(text.encode("ascii")).digest()[:4], "big")
