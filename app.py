@@ -2,7 +2,10 @@
 
 import os
 
+from ehmfaces.launcher import tune_process
+
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+tune_process()
 
 from ehmfaces.ui.app import build_app, launch
 

@@ -11,6 +11,7 @@ import click
 
 from ehmfaces import __version__
 from ehmfaces.errors import EHMFacesError
+from ehmfaces.launcher import tune_process
 
 # command -> "module:function", with the help line, so that --help imports no command.
 COMMANDS = {
@@ -50,6 +51,7 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what the library says about wrong input becomes one line and exit code 1."""
+        tune_process()
         try:
             return super().invoke(ctx)
         except EHMFacesError as error:

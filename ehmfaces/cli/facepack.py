@@ -1,5 +1,6 @@
 """`ehmfaces facepack`: roster in, ZIP out."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ from click.core import ParameterSource
 
 from ehmfaces.cli.engines import EngineChoice, engine_options
 from ehmfaces.cli.options import FILE, face_options, model_options, portrait_options
+from ehmfaces.cli.options import engine_options as synthesis_options
 from ehmfaces.facepack.games import NewgenIds
 from ehmfaces.types import NoiseMode
 
@@ -58,6 +60,7 @@ def _columns(_ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...
 @face_options
 @portrait_options
 @model_options
+@partial(synthesis_options, flag="--synthesis", into="synthesis")
 def facepack(
     rosters: tuple[Path, ...],
     out: Path,
@@ -84,6 +87,8 @@ def facepack(
     backend: str,
     model: str | None,
     device: str | None,
+    synthesis: str | None,
+    precision: str | None,
 ) -> None:
     """Make a portrait for everybody in the ROSTER files and pack them as the game expects them."""
     from ehmfaces.facepack.games import get_games
@@ -130,7 +135,8 @@ def facepack(
         for row in plan.skipped[:20]:
             click.echo(f"Row {row.row_number}: {row.reason}")
         return
-    _write(read, settings, out, workers, engine, model, device)
+    loading = {"model": model, "device": device, "engine": synthesis, "precision": precision}
+    _write(read, settings, out, workers, engine, loading)
 
 
 def _write(
@@ -139,8 +145,7 @@ def _write(
     out: Path,
     workers: int,
     engine: EngineChoice,
-    model: str | None,
-    device: str | None,
+    loading: dict[str, str | None],
 ) -> None:
     """Make the pack with a progress bar; Ctrl-C keeps what is done."""
     import signal
@@ -153,10 +158,10 @@ def _write(
     from ehmfaces.facepack.writer import write_facepack
     from ehmfaces.hub import load_pipeline
 
-    pipeline = load_pipeline(model, device)
+    pipeline = load_pipeline(**loading, say=click.echo)
     full = FacepackSettings(**settings, model_id=pipeline.model_id, model_hash=pipeline.model_hash)
     plan = engine.part_of(plan_facepack(read, full))
-    recipe = RendererRecipe(full, model, device)  # small: it travels to the actors
+    recipe = RendererRecipe(full, **loading)  # small: it travels to the actors
     stopped: list[bool] = []
     before = signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
     try:

@@ -114,6 +114,44 @@ def read_text(path: Path) -> str:
         raise InputError(f'"{path}" cannot be read ({error}). Give a text file in UTF-8.') from error
 
 
+@model.command()
+@click.option("--onnx", "folder", type=FOLDER, required=True, metavar="OUT", help="Folder for the graphs.")
+@click.option("--model", metavar="DIR_OR_HUB_ID", help="What to export. Default: as for generate.")
+@click.option(
+    "--graph",
+    type=click.Choice(["z", "w", "both"]),
+    default="both",
+    show_default=True,
+    help="z and truncation to a picture, or the styles ws to a picture.",
+)
+@click.option("--opset", type=int, default=18, show_default=True, help="18 to 23.")
+@click.option("--noise-mode", type=click.Choice(["const", "none"]), default="const", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of the stored weights; float16 halves the file, sums stay float32.",
+)
+def export(folder: Path, model: str | None, graph: str, opset: int, noise_mode: str, precision: str) -> None:
+    """Write ONNX graphs for any batch, compared with PyTorch by onnxruntime before they are written."""
+    from ehmfaces.hub import load_pipeline
+    from ehmfaces.images import write_bytes_atomically
+    from ehmfaces.synthesis.onnx_graph import build_graph, check_graph
+
+    pipeline = load_pipeline(model, "cpu", "torch", "float32")
+    facts = {"model_id": pipeline.model_id, "model_hash": pipeline.model_hash}
+    for name in ("z", "w") if graph == "both" else (graph,):
+        data = build_graph(pipeline.generator, name, noise_mode, opset, precision, facts)
+        check = check_graph(data, pipeline.generator, name, noise_mode, precision)
+        path = folder / f"{name}.onnx"
+        write_bytes_atomically(path, data)
+        click.echo(
+            f"{path}: {len(data) / 1e6:.1f} MB, differs from PyTorch by {check.difference:.1e} "
+            f"(allowed {check.tolerance:.0e}, batches of {' and '.join(map(str, check.batches))})"
+        )
+
+
 @model.command("import")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(

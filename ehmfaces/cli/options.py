@@ -57,8 +57,10 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --engine and --precision."""
+def engine_options(
+    command: Callable[..., Any], *, flag: str = "--engine", into: str = "engine"
+) -> Callable[..., Any]:
+    """Add --engine (or another flag for it) and --precision."""
     command = click.option(
         "--precision",
         type=click.Choice(PRECISIONS),
@@ -66,7 +68,8 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Number format. Default: EHMFACES_PRECISION, then float32.",
     )(command)
     return click.option(
-        "--engine",
+        flag,
+        into,
         type=click.Choice(ENGINES),
         envvar="EHMFACES_ENGINE",
         help="What computes the pictures; auto measures once which is fastest here. "

@@ -19,11 +19,15 @@ class RendererRecipe:
         settings: Of the pack; `model_hash` is compared where it is not empty.
         model: As `load_pipeline` takes it.
         device: As `load_pipeline` takes it.
+        engine: As `load_pipeline` takes it.
+        precision: As `load_pipeline` takes it.
     """
 
     settings: FacepackSettings
     model: str | None = None
     device: str | None = None
+    engine: str | None = None
+    precision: str | None = None
 
     def __call__(self) -> Callable[[Seed], bytes]:
         """Load the models.
@@ -35,7 +39,7 @@ class RendererRecipe:
         from ehmfaces.facepack.render import renderer_for
         from ehmfaces.hub import load_pipeline
 
-        pipeline = load_pipeline(self.model, self.device)
+        pipeline = load_pipeline(self.model, self.device, self.engine, self.precision)
         wanted = self.settings.model_hash
         if wanted and pipeline.model_hash != wanted:
             raise UnsupportedModelError(
