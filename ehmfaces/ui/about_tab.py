@@ -4,6 +4,8 @@ import gradio as gr
 
 from ehmfaces import __version__
 from ehmfaces.ui.boundary import with_sentences
+from ehmfaces.ui.model_picker import describe_model
+from ehmfaces.ui.model_shelf import DEFAULT
 from ehmfaces.ui.session import Session
 
 _TEXT = """
@@ -42,11 +44,15 @@ def model_text(session: Session) -> str:
     Raises:
         ModelError: The model is not there or is damaged.
     """
-    pipeline = session.pipeline
-    return (
-        f"Generator: **{pipeline.model_id}**, {pipeline.resolution} x {pipeline.resolution} pixels, "
-        f"{pipeline.num_ws} style layers, weights `{pipeline.model_hash}`."
-    )
+    pipeline, facts = session.pipeline, session.models.facts()
+    lines = [
+        f"Generator: {describe_model(facts) if facts else ''} · {pipeline.num_ws} style layers · "
+        f"weights `{pipeline.model_hash}`."
+    ]
+    others = [name for name in session.models.names if name != DEFAULT]
+    if others:
+        lines.append(f"Also offered: {', '.join(others)}. Choose above the tabs; `model` in the API.")
+    return "\n\n".join(lines)
 
 
 def build_about_tab(session: Session) -> None:

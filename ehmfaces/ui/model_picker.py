@@ -4,9 +4,11 @@ Owns labels and words. Which models there are, and loading them, is in `model_sh
 """
 
 import re
+from collections.abc import Callable
 
 import gradio as gr
 
+from ehmfaces.errors import ModelError
 from ehmfaces.model_folder import ModelFacts
 from ehmfaces.ui.boundary import with_sentences
 from ehmfaces.ui.model_shelf import DEFAULT
@@ -48,20 +50,29 @@ def model_choices(session: Session) -> list[tuple[str, str]]:
     return choices
 
 
+def make_show(session: Session) -> Callable[..., tuple[str, object]]:
+    """Return the function behind the picker."""
+
+    @with_sentences
+    def show(model: str) -> tuple[str, object]:
+        """Fetch a model if need be, and say what it is; one that cannot be had leaves the default chosen."""
+        try:
+            return _line(session, model, fetch=True), gr.skip()
+        except ModelError as error:
+            gr.Warning(str(error), title="This model cannot be used now")
+            return _line(session, DEFAULT, fetch=False), DEFAULT
+
+    return show
+
+
 def build_model_picker(session: Session) -> gr.Dropdown:
     """Lay out the picker and its line; with one model there is only the line.
 
     Returns:
         The component whose value the tabs give to their functions.
     """
-
-    @with_sentences
-    def show_model(model: str) -> str:
-        """Fetch a model if need be, and say what it is."""
-        return _line(session, model, fetch=True)
-
     choices = model_choices(session)
-    with gr.Row(elem_classes="ehm-model", equal_height=True):
+    with gr.Column(elem_classes="ehm-model"):
         picker = gr.Dropdown(
             choices,  # type: ignore[arg-type]
             value=DEFAULT,
@@ -69,11 +80,16 @@ def build_model_picker(session: Session) -> gr.Dropdown:
             info="For Generate, Mix and Facepack. Yours alone: others keep theirs.",
             visible=len(choices) > 1,
             filterable=False,
-            scale=2,
-            min_width=240,
         )
         line = gr.Markdown(_line(session, DEFAULT, fetch=False), elem_classes="ehm-model-line")
     picker.input(
-        show_model, picker, line, api_visibility="private", concurrency_id=MODEL_QUEUE, concurrency_limit=1
+        make_show(session),
+        picker,
+        [line, picker],
+        api_visibility="private",
+        concurrency_id=MODEL_QUEUE,
+        concurrency_limit=1,
+        show_progress="minimal",
+        show_progress_on=line,
     )
     return picker

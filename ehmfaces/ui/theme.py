@@ -11,7 +11,7 @@ gradio-app { max-width: 100%; overflow-x: hidden; }
 .gradio-container .wrap, .gradio-container main, .gradio-container .tabs { min-width: 0; max-width: 100%; }
 .ehm-head h1 { font-weight: 650; letter-spacing: -0.01em; margin-bottom: 0.1em; }
 .ehm-head p { color: var(--body-text-color-subdued); margin-top: 0; }
-.ehm-model { align-items: center; margin-bottom: 0.2rem; }
+.ehm-model { max-width: 36rem; gap: 0.4rem !important; margin-bottom: 0.2rem; }
 .ehm-model-line p { color: var(--body-text-color-subdued); margin: 0; overflow-wrap: anywhere; }
 .ehm-reading { overflow-wrap: anywhere; }
 .ehm-bar { height: 0.6rem; border-radius: 0.3rem; overflow: hidden; background: var(--neutral-200); }

@@ -20,7 +20,7 @@ from ehmfaces.provenance import Provenance
 from ehmfaces.ui.app import build_app, launch
 from ehmfaces.ui.generate_tab import make_generate, make_restore
 from ehmfaces.ui.mix_tab import make_blend, make_mix
-from ehmfaces.ui.model_picker import describe_model, model_choices
+from ehmfaces.ui.model_picker import describe_model, make_show, model_choices
 from ehmfaces.ui.model_shelf import DEFAULT, MODELS_VARIABLE, ModelShelf
 from ehmfaces.ui.session import Limits, Session
 from tests.hub_server import OWNER_TOKEN
@@ -134,7 +134,10 @@ def test_what_is_shown_of_a_model(two_models, hub):
     facts = two_models.models.facts(OTHER)
     assert (facts.model_id, facts.resolution, facts.license) == (OTHER, 16, None)
     assert facts.parameters == sum(p.numel() for p in two_models.pipeline.generator.parameters())
-    assert "licence not stated" in describe_model(facts)
+    line, choice = make_show(two_models)(OTHER)
+    assert line == describe_model(facts)
+    assert "licence not stated" in line
+    assert choice == gr.skip()
 
 
 def test_words_of_a_model_are_not_markdown():
@@ -158,6 +161,9 @@ def test_a_model_that_is_gone_is_a_sentence(two_models, hub):
     hub.repos.clear()
     with pytest.raises(ModelError, match="shows no model"):
         two_models.models.facts(OTHER)
+    line, choice = make_show(two_models)(OTHER)
+    assert line.startswith("**tests/tiny**")
+    assert choice == DEFAULT
     with pytest.raises(gr.Error, match="shows no model"):
         make_generate(two_models)("3", 1, model=OTHER)
 
