@@ -135,7 +135,8 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, int, bool]]:
 
 def _look_through_zip(path: Path, archive: zipfile.ZipFile) -> PackFiles:
     pack = PackFiles(path, _zip=archive)
-    whole, names = 0, set()
+    whole = 0
+    names: set[str] = set()
     for number, info in enumerate(archive.infolist()):
         if number >= MAX_FILES:
             text = f"The ZIP has more than {MAX_FILES} entries; the rest is not looked at. Split it."
