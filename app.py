@@ -7,7 +7,7 @@ from ehmfaces.launcher import tune_process
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 tune_process()
 
-from ehmfaces.ui.app import build_app, launch
+from ehmfaces.ui.app import build_app, launch  # noqa: E402 - after the settings
 
 demo = build_app()
 

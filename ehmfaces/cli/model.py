@@ -119,10 +119,10 @@ def read_text(path: Path) -> str:
 @click.option("--model", metavar="DIR_OR_HUB_ID", help="What to export. Default: as for generate.")
 @click.option(
     "--graph",
-    type=click.Choice(["z", "w", "both"]),
+    type=click.Choice(["z", "w", "mapping", "both"]),
     default="both",
     show_default=True,
-    help="z and truncation to a picture, or the styles ws to a picture.",
+    help="z and truncation to a picture, ws to a picture, z and truncation to ws; both = z and w.",
 )
 @click.option("--opset", type=int, default=18, show_default=True, help="18 to 23.")
 @click.option("--noise-mode", type=click.Choice(["const", "none"]), default="const", show_default=True)

@@ -5,6 +5,7 @@ command line and no picture files.
 
 Graph "w": ws float32 [batch, num_ws, w_dim] -> img float32 [batch, img_channels, H, W], about [-1, 1].
 Graph "z": z float32 [batch, z_dim], truncation_psi float32 [] (and c [batch, c_dim]) -> the same img.
+Graph "mapping": the inputs of "z" -> ws, truncated; then "w" makes the picture, or a mix of several ws.
 """
 
 import logging
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from ehmfaces.errors import InputError, MissingExtraError, ModelError
 
-GRAPHS = ("z", "w")
+GRAPHS = ("z", "w", "mapping")
 DEFAULT_OPSET = 18
 OPSETS = (18, 23)
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
@@ -52,6 +53,22 @@ class ZGraph(WGraph):
         """[N, z_dim], [] and [N, c_dim] to [N, img_channels, H, W]."""
         ws = self.mapping(z, c)
         return self.synthesis(self.mapping.w_avg.lerp(ws, truncation_psi), self.noise_mode)
+
+
+class MappingGraph(ZGraph):
+    """Z -> ws, with truncation as an input."""
+
+    def forward(self, z: Tensor, truncation_psi: Tensor, c: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """[N, z_dim], [] and [N, c_dim] to [N, num_ws, w_dim]."""
+        return self.mapping.w_avg.lerp(self.mapping(z, c), truncation_psi)
+
+
+_NETWORKS: dict[str, type[WGraph]] = {"z": ZGraph, "w": WGraph, "mapping": MappingGraph}
+
+
+def output_name(graph: str) -> str:
+    """Return the name of a graph's output."""
+    return "ws" if graph == "mapping" else "img"
 
 
 @dataclass(frozen=True)
@@ -94,7 +111,7 @@ def build_graph(
 
     Args:
         generator: In float32 on the CPU.
-        graph: "z" or "w".
+        graph: "z", "w" or "mapping".
         noise_mode: "const" (the stored noise is in the graph) or "none".
         opset: 18 to 23.
         precision: Number format of the stored weights; it computes in float32 always.
@@ -106,7 +123,7 @@ def build_graph(
     """
     _check_settings(graph, noise_mode, opset, precision)
     inputs = example_inputs(generator, graph)
-    network = (ZGraph if graph == "z" else WGraph)(generator, noise_mode).eval()
+    network = _NETWORKS[graph](generator, noise_mode).eval()
     shapes = {name: {0: "batch"} if value.ndim else None for name, value in inputs.items()}
     with _quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
@@ -117,7 +134,7 @@ def build_graph(
             verbose=False,
             opset_version=opset,
             input_names=list(inputs),
-            output_names=["img"],
+            output_names=[output_name(graph)],
             dynamic_shapes=shapes,
         )
     assert program is not None
@@ -202,14 +219,14 @@ def check_graph(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    network = (ZGraph if graph == "z" else WGraph)(generator, noise_mode).eval()
+    network = _NETWORKS[graph](generator, noise_mode).eval()
     batches, worst = (1, 3), 0.0
     for count in batches:
         inputs = example_inputs(generator, graph, count, seed=count)
         feed = {name: value.numpy() for name, value in inputs.items()}
         with torch.inference_mode():
             expected = network(**inputs).numpy()
-        worst = max(worst, float(np.abs(session.run(["img"], feed)[0] - expected).max()))
+        worst = max(worst, float(np.abs(session.run([output_name(graph)], feed)[0] - expected).max()))
     check = GraphCheck(worst, TOLERANCE[precision], batches)
     if not worst <= check.tolerance:
         raise ModelError(
