@@ -10,16 +10,20 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
 
 from ehmfaces.errors import ModelError, UnsupportedModelError
+from ehmfaces.latents.directions import Directions
 from ehmfaces.models.stylegan2 import StyleGAN2Generator
 from ehmfaces.models.stylegan3 import StyleGAN3Generator
 from ehmfaces.repository import Snapshot, fetch, split_name, stated_license
 
 EMBEDDED_ID = "ehmfaces/embedded"
 EMBEDDED_DIR = Path(__file__).parent / "weights" / "faces"
+DIRECTIONS_NAME = "directions.safetensors"
 GENERATOR_CLASSES: dict[str, type[Any]] = {
     "StyleGAN2Generator": StyleGAN2Generator,
     "StyleGAN3Generator": StyleGAN3Generator,
@@ -124,6 +128,32 @@ def load_generator(folder: Path, model_id: str, dtype: torch.dtype = torch.float
     return generator.to(memory_format=torch.channels_last)
 
 
+def load_directions(folder: Path) -> Directions | None:
+    """Read the directions in w of a model folder; None when it has none.
+
+    Raises:
+        ModelError: The file is damaged.
+    """
+    path = folder / DIRECTIONS_NAME
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="np") as file:
+            names = tuple(json.loads((file.metadata() or {})["names"]))
+        values = load_file(path)
+        parts = [values[key].astype(np.float32) for key in ("scores", "steps", "offsets")]
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise ModelError(f"{path.name} cannot be read ({str(error)[:100]}). Get the model again.") from error
+    return Directions(names, *parts)
+
+
+def save_directions(directions: Directions, folder: Path) -> None:
+    """Write directions beside a model."""
+    values = {"scores": directions.scores, "steps": directions.steps, "offsets": directions.offsets}
+    save_file(values, folder / DIRECTIONS_NAME, metadata={"names": json.dumps(directions.names)})
+    (folder / DIRECTIONS_NAME).chmod(0o644)
+
+
 def _inner(folder: Path) -> Path:
     """Return the folder that holds config.json: `generator` inside, or the folder itself."""
     return folder / "generator" if (folder / "generator" / "config.json").exists() else folder
@@ -146,7 +176,7 @@ def _count_parameters(folder: Path) -> int | None:
 def _card_license(card: Path) -> str | None:
     """Return the licence in the front matter of a model card, if there is one."""
     from huggingface_hub.repocard import metadata_load
-    from yaml import YAMLError
+    from yaml import YAMLError  # type: ignore[import-untyped]
 
     if not card.exists():
         return None

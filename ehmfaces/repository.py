@@ -359,7 +359,7 @@ def push_folder(
 def hub_sentences(repo_id: str, revision: str | None = None, token: str | None = None) -> Iterator[None]:
     """Turn what the Hub, the network and the disk say into one sentence."""
     import httpx2
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RevisionResolutionError
 
     try:
         yield
@@ -369,9 +369,7 @@ def hub_sentences(repo_id: str, revision: str | None = None, token: str | None =
         raise ModelError(_answer_sentence(error, repo_id, revision, token)) from error
     except (httpx2.HTTPError, OSError, RuntimeError) as error:
         raise ModelError(_trouble_sentence(_root_of(error), repo_id)) from error
-    except Exception as error:
-        if type(error).__name__ != "RevisionResolutionError":
-            raise
+    except RevisionResolutionError as error:
         raise ModelError(_away(repo_id)) from error
 
 
