@@ -10,12 +10,15 @@ from typing import Any
 from ehmfaces.errors import InputError
 from ehmfaces.training.warm_start import WarmStartConfig
 
+GENERATORS = ("stylegan2", "stylegan3-t", "stylegan3-r")
+
 
 @dataclass(frozen=True)
 class GANConfig:
     """One adversarial run at one resolution.
 
     Network:
+        generator: "stylegan2", "stylegan3-t" or "stylegan3-r"; the discriminator is that of StyleGAN2.
         resolution: Pixels.
         z_dim, w_dim, mapping_layers, channel_base, channel_max: The public constructor keywords.
     Optimization:
@@ -32,8 +35,11 @@ class GANConfig:
         ada_target: Sign of real logits that `augment_p` is steered to; None = no augmentation.
         ada_interval: Batches between two changes; ada_kimg: Pictures for p to go from 0 to 1.
         mirror: Whether mirror images count as data.
+        blur_init_sigma, blur_fade_kimg: The discriminator sees blurred pictures at first, so that it does
+            not judge details before the outlines; pixels at the start, and when it is over. 0 = off.
     """
 
+    generator: str = "stylegan2"
     resolution: int = 128
     z_dim: int = 128
     w_dim: int = 256
@@ -59,6 +65,8 @@ class GANConfig:
     ada_interval: int = 4
     ada_kimg: float = 500.0
     mirror: bool = True
+    blur_init_sigma: float = 0.0
+    blur_fade_kimg: float = 0.0
     kimg_per_tick: float = 1.0
     ticks_per_snapshot: int = 1
     seed: int = 0
@@ -67,15 +75,47 @@ class GANConfig:
     @property
     def network(self) -> dict[str, Any]:
         """Constructor keywords of the generator."""
-        return {
+        shared: dict[str, Any] = {
             "z_dim": self.z_dim,
             "c_dim": 0,
             "w_dim": self.w_dim,
             "img_resolution": self.resolution,
             "img_channels": 3,
             "mapping_kwargs": {"num_layers": self.mapping_layers},
-            "synthesis_kwargs": {"channel_base": self.channel_base, "channel_max": self.channel_max},
         }
+        if self.generator == "stylegan2":
+            widths = {"channel_base": self.channel_base, "channel_max": self.channel_max}
+            return {**shared, "synthesis_kwargs": widths}
+        rotation = self.generator == "stylegan3-r"  # 1x1 convolutions are cheap: twice the channels
+        return {
+            **shared,
+            "channel_base": self.channel_base * (2 if rotation else 1),
+            "channel_max": self.channel_max * (2 if rotation else 1),
+            "conv_kernel": 1 if rotation else 3,
+            "use_radial_filters": rotation,
+            "magnitude_ema_beta": 0.5 ** (self.batch_size / 20_000),  # half life 20 kimg
+        }
+
+    def __post_init__(self) -> None:
+        """Check what belongs together.
+
+        Raises:
+            InputError: The generator is unknown.
+        """
+        if self.generator not in GENERATORS:
+            raise InputError(f'Unknown generator "{self.generator}". Known: {", ".join(GENERATORS)}.')
+
+    def check_warm_start(self) -> None:
+        """Raise unless the generator can be warmed up as an auto-decoder.
+
+        Raises:
+            InputError: It cannot.
+        """
+        if self.generator != "stylegan2":
+            raise InputError(
+                f"A warm start makes a StyleGAN2 generator, but this preset trains {self.generator}. Leave "
+                "the warm start out, or use a portrait preset."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return all options as plain values."""
@@ -90,6 +130,14 @@ _AFTER_WARM_START: dict[str, Any] = {
     "reconstruction_weight": 1.0,
 }
 
+# StyleGAN3 is trained without style mixing and path lengths, with a slower discriminator (its appendix F).
+_STYLEGAN3: dict[str, Any] = {
+    "mapping_layers": 2, "channel_base": 16384, "channel_max": 512, "z_dim": 512, "w_dim": 512,
+    "batch_size": 32, "d_lr": 0.002, "style_mixing_prob": 0.0, "ema_kimg": 10.0, "total_kimg": 5000.0,
+}  # fmt: skip
+_T = GANConfig(generator="stylegan3-t", **_STYLEGAN3)
+_R = GANConfig(generator="stylegan3-r", blur_init_sigma=10.0, blur_fade_kimg=200.0, **_STYLEGAN3)
+
 PRESETS: dict[str, GANConfig] = {
     # name            resolution     channels             length          start
     "tiny16":      GANConfig(resolution=16, z_dim=8, w_dim=16, mapping_layers=2, channel_base=64,
@@ -103,6 +151,16 @@ PRESETS: dict[str, GANConfig] = {
     "portrait128-gpu": GANConfig(resolution=128, channel_base=8192, batch_size=64, total_kimg=2500.0),
     "portrait256-gpu": GANConfig(resolution=256, channel_base=8192, batch_size=64, total_kimg=2500.0,
                                  r1_gamma=0.2, pl_weight=2.0),
+    # StyleGAN3; R1 weakens with the square of the resolution
+    "stylegan3-tiny": replace(_T, resolution=16, z_dim=8, w_dim=16, mapping_layers=1, channel_base=128,
+                              channel_max=8, batch_size=4, total_kimg=0.04, kimg_per_tick=0.016,
+                              r1_gamma=0.025),
+    "stylegan3-t64":  replace(_T, resolution=64, r1_gamma=0.025),
+    "stylegan3-r64":  replace(_R, resolution=64, r1_gamma=0.025),
+    "stylegan3-t128": replace(_T, resolution=128, r1_gamma=0.1),
+    "stylegan3-r128": replace(_R, resolution=128, r1_gamma=0.1),
+    "stylegan3-t256": replace(_T, resolution=256, channel_base=32768, r1_gamma=0.5),
+    "stylegan3-r256": replace(_R, resolution=256, channel_base=32768, r1_gamma=0.5),
 }  # fmt: skip
 
 

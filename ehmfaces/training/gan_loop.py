@@ -1,4 +1,4 @@
-"""The adversarial loop: StyleGAN2 with ADA, lazy R1, style mixing and an average generator.
+"""The adversarial loop: StyleGAN2 or 3 with ADA, lazy R1, style mixing and an average generator.
 
 Owns the one long loop, the state that a checkpoint holds and what is written on the way (`stats.jsonl`,
 sample grids, `G_ema` as a model folder). A run that is started again with the same output folder goes on
@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from ehmfaces.metrics.features import LiteFeatures
 from ehmfaces.models.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
+from ehmfaces.models.stylegan3 import StyleGAN3Generator
 from ehmfaces.seeds import latents_from_seeds
 from ehmfaces.tensors import pixels_from_img
 from ehmfaces.training.augment import BGC, AugmentPipe
@@ -54,8 +56,9 @@ class GANState:
         """Build networks and optimizers from the configuration, with random weights."""
         torch.manual_seed(config.seed)
         self.config = config
-        self.G = StyleGAN2Generator(**config.network)
-        self.G_ema = StyleGAN2Generator(**config.network).requires_grad_(False)
+        generator = StyleGAN2Generator if config.generator == "stylegan2" else StyleGAN3Generator
+        self.G = generator(**config.network)
+        self.G_ema = generator(**config.network).requires_grad_(False)
         self.G_ema.load_state_dict(self.G.state_dict())
         self.D = StyleGAN2Discriminator(
             img_resolution=config.resolution,
@@ -154,6 +157,7 @@ def train_gan(
     elif resume is not None:
         state.adopt(resume)
     elif warm_start is not None:
+        config.check_warm_start()
         state.adopt_warm_start(warm_start)
     (outdir / "options.json").write_text(json.dumps(config.to_dict(), indent=1))
     stats = Stats(outdir / "stats.jsonl")
@@ -204,14 +208,37 @@ def _draw_ws(state: GANState, count: int, update_emas: bool = False) -> Tensor:
     return ws
 
 
+def _moving_averages(state: GANState) -> dict[str, bool]:
+    """Return the keyword with which a made batch moves StyleGAN3's magnitudes."""
+    return {} if isinstance(state.G, StyleGAN2Generator) else {"update_emas": True}
+
+
+def _blur(state: GANState, img: Tensor) -> Tensor:
+    """Blur what the discriminator sees, less and less, until `blur_fade_kimg`.
+
+    Source: Karras et al., "Alias-Free Generative Adversarial Networks" (2021), appendix F.2.
+    """
+    config = state.config
+    if state.cur_nimg >= 1000 * config.blur_fade_kimg:
+        return img
+    sigma = config.blur_init_sigma * (1 - state.cur_nimg / (1000 * config.blur_fade_kimg))
+    reach = int(3 * sigma)
+    if reach == 0:
+        return img
+    taps = torch.arange(-reach, reach + 1, device=img.device).div(sigma).square().neg().exp2()
+    line = (taps / taps.sum()).expand(img.shape[1], 1, 1, -1)
+    img = F.conv2d(img, line, padding=(0, reach), groups=img.shape[1])
+    return F.conv2d(img, line.transpose(2, 3), padding=(reach, 0), groups=img.shape[1])
+
+
 def train_discriminator(state: GANState, real: Tensor, stats: Stats) -> None:
     """One step on real and made pictures, with R1 every `D_reg_interval` batches."""
     config = state.config
     with torch.no_grad():
-        fake = state.G.synthesis(_draw_ws(state, len(real)), "random")
+        fake = state.G.synthesis(_draw_ws(state, len(real)), "random", **_moving_averages(state))
     real = real.requires_grad_(regularize := state.batch_idx % config.D_reg_interval == 0)
-    real_logits = state.D(state.augment(real))
-    fake_logits = state.D(state.augment(fake))
+    real_logits = state.D(state.augment(_blur(state, real)))
+    fake_logits = state.D(state.augment(_blur(state, fake)))
     loss = discriminator_loss(real_logits, fake_logits)
     state.ada_sign = 0.99 * state.ada_sign + 0.01 * float(real_logits.detach().sign().mean())
     stats.add(D_loss=loss.item(), D_real=real_logits.mean().item(), D_fake=fake_logits.mean().item())
@@ -232,7 +259,7 @@ def train_generator(state: GANState, images: Tensor, features: LiteFeatures | No
     loss = torch.zeros([])
     if weight > 0:
         fake = state.G.synthesis(_draw_ws(state, config.batch_size, update_emas=True), "random")
-        adversarial = generator_loss(state.D(state.augment(fake)))
+        adversarial = generator_loss(state.D(state.augment(_blur(state, fake))))
         stats.add(G_loss=adversarial.item())
         loss = loss + weight * adversarial
     if features is not None:
@@ -297,7 +324,7 @@ def write_snapshot(state: GANState, outdir: Path) -> None:
 
 
 @torch.no_grad()
-def sample_grid(generator: StyleGAN2Generator, columns: int = 8) -> np.ndarray:
+def sample_grid(generator: StyleGAN2Generator | StyleGAN3Generator, columns: int = 8) -> np.ndarray:
     """Return pictures of the seeds `SAMPLE_SEEDS` at truncation 1 as uint8 [H, W, 3]."""
     z = torch.from_numpy(latents_from_seeds(SAMPLE_SEEDS, generator.z_dim))
     pixels = np.concatenate([pixels_from_img(generator(row[None])) for row in z])
