@@ -16,6 +16,7 @@ import gradio as gr
 
 from ehmfaces import endpoints
 from ehmfaces.errors import FacepackError, InputError
+from ehmfaces.facepack.games import GAMES
 from ehmfaces.facepack.manifest import REPORT_NAME
 from ehmfaces.facepack.plan import FacepackPlan, FacepackSettings, plan_facepack
 from ehmfaces.facepack.writer import FacepackEvent, FacepackResult, iter_facepack
@@ -25,6 +26,8 @@ from ehmfaces.ui.boundary import with_sentences
 from ehmfaces.ui.model_shelf import DEFAULT
 from ehmfaces.ui.roster_reading import (
     COLUMN_FIELDS,
+    CORRECTION_COUNT,
+    DEFAULT_GAMES,
     TABLE_TITLES,
     Corrections,
     column_choices,
@@ -73,6 +76,7 @@ def make_facepack(session: Session) -> Callable[..., Iterator[View]]:
         nation_column: str = "",
         classification_column: str = "",
         model: str = DEFAULT,
+        games: str = DEFAULT_GAMES,
         request: gr.Request | None = None,
     ) -> Iterator[View]:
         """Make one portrait for each person of a roster and give back a ZIP with the game's file names.
@@ -80,7 +84,7 @@ def make_facepack(session: Session) -> Callable[..., Iterator[View]]:
         A face depends on name, birth date and pack key only: the same person keeps it in every roster.
 
         Args:
-            roster: A roster file (CSV or other text) with names and birth dates.
+            roster: A roster file (CSV, xlsx, RTF, HTML, JSON) with names and birth dates.
             pack_key: Another key gives everybody another face.
             truncation_psi: Variety from 0 (the average face) to 1.5; 0.7 is usual, 1 is off.
             noise_mode: Fine details: "const", "random" (drawn from the seed) or "none".
@@ -99,6 +103,7 @@ def make_facepack(session: Session) -> Callable[..., Iterator[View]]:
             nation_column: Title of the column, or its position from 1.
             classification_column: Title or position of the column that tells players from staff.
             model: "default", or another of the models that this page offers.
+            games: "ehm", "fm", "ootp", "fhm", "zengm", or several with commas.
             request: Filled in by the server.
 
         Returns:
@@ -106,7 +111,7 @@ def make_facepack(session: Session) -> Callable[..., Iterator[View]]:
         """
         columns = (first_name_column, last_name_column, name_column, birth_date_column, nation_column)
         corrections = Corrections.from_texts(encoding, separator, date_order, *columns, classification_column)
-        people = read_upload(roster, corrections, session.limits)
+        people = read_upload(roster, corrections, session.limits, games or DEFAULT_GAMES)
         renderer = session.renderer(portrait_format, background, truncation_psi, noise_mode, cutout, model)
         settings = FacepackSettings(
             pack_key=pack_key or "",
@@ -116,6 +121,7 @@ def make_facepack(session: Session) -> Callable[..., Iterator[View]]:
             noise_mode=noise_mode,
             cutout=cutout,
             zero_pad_dates=bool(zero_pad_dates),
+            games=games or DEFAULT_GAMES,
             limit=_check_limit(limit),
             model_id=renderer.pipeline.model_id,
             model_hash=renderer.pipeline.model_hash,
@@ -236,10 +242,12 @@ def make_reader(session: Session) -> Callable[..., tuple[Any, ...]]:
     """Return the function that shows how a roster is understood."""
 
     @with_sentences
-    def read(roster: str | None, *corrections: str | None) -> tuple[Any, ...]:
+    def read(roster: str | None, *answers: str | None) -> tuple[Any, ...]:
         """Read a roster and plan it, without making anything."""
-        people = read_upload(roster, Corrections.from_texts(*corrections), session.limits)
-        plan = plan_facepack(people)
+        texts, games = answers[:CORRECTION_COUNT], "".join(map(str, answers[CORRECTION_COUNT:]))
+        games = games or DEFAULT_GAMES
+        people = read_upload(roster, Corrections.from_texts(*texts), session.limits, games)
+        plan = plan_facepack(people, FacepackSettings(games=games))
         choices = [gr.update(choices=column_choices(people.reading, name)) for name in COLUMN_FIELDS]
         table = gr.update(value=table_rows(people, plan), visible=True)
         return describe_plan(people.reading, plan), table, *choices
@@ -278,6 +286,12 @@ def build_facepack_tab(session: Session, model: gr.Dropdown) -> None:
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
                 roster, example, corrections = _build_roster_part()
+                games = gr.Dropdown(
+                    [(game.title, game.name) for game in GAMES.values()],
+                    value=DEFAULT_GAMES,
+                    label="Game",
+                    allow_custom_value=True,
+                )
             with gr.Column(scale=3, min_width=300):
                 reading = gr.Markdown(
                     "A roster needs names and birth dates. How it is understood is shown here, before "
@@ -307,17 +321,17 @@ def build_facepack_tab(session: Session, model: gr.Dropdown) -> None:
         )  # fmt: skip
     read_event = {
         "fn": make_reader(session),
-        "inputs": [roster, *corrections],
+        "inputs": [roster, *corrections, games],
         "outputs": [reading, table, *corrections[3:]],
         "api_visibility": "private",
     }
     roster.upload(**read_event)
     example.click(make_example(session), outputs=roster, api_visibility="private").then(**read_event)
-    for correction in corrections:
+    for correction in (*corrections, games):
         correction.input(**read_event)
     start.click(
         make_facepack(session),
-        [roster, *settings, *corrections, model],
+        [roster, *settings, *corrections, model, games],
         [status, faces, pack, report],
         api_name=endpoints.FACEPACK,
         concurrency_id=PACK_QUEUE,

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import cast
 
 from ehmfaces.errors import InputError, RosterError
+from ehmfaces.facepack.games import get_games
 from ehmfaces.facepack.plan import FacepackPlan
 from ehmfaces.roster.entry import DateOrder, Reading, Roster, RosterEntry
 from ehmfaces.roster.reader import RosterLimits, read_roster
 from ehmfaces.ui.session import Limits
 
 COLUMN_FIELDS = ("first_name", "last_name", "name", "birth_date", "nation", "classification")
+CORRECTION_COUNT = 3 + len(COLUMN_FIELDS)  # encoding, separator, date order, columns
 TABLE_TITLES = ["Row", "First name", "Last name", "Birth date", "Nation", "Role", "Picture"]
+DEFAULT_GAMES = "ehm"
 _SEPARATORS = {"tab": "\t", "comma": ",", "semicolon": ";", "bar": "|"}
 _SHOWN_ROWS = 8
 _SHOWN_SKIPPED = 5
@@ -59,14 +62,16 @@ class Corrections:
         return columns
 
 
-def read_upload(path: str | None, corrections: Corrections, limits: Limits) -> Roster:
-    """Read an uploaded roster.
+def read_upload(
+    path: str | None, corrections: Corrections, limits: Limits, games: str = DEFAULT_GAMES
+) -> Roster:
+    """Read an uploaded roster for the games that the pack is for.
 
     Raises:
         EHMFacesError: There is no file, or it cannot be read.
     """
     if not path:
-        raise RosterError("No roster was given. Choose a CSV file, or take the example.")
+        raise RosterError("No roster was given. Choose a file, or take the example.")
     return read_roster(
         Path(path),
         encoding=corrections.encoding or None,
@@ -74,6 +79,7 @@ def read_upload(path: str | None, corrections: Corrections, limits: Limits) -> R
         columns=corrections.column_map() or None,
         date_order=cast("DateOrder | None", corrections.date_order or None),
         limits=RosterLimits(max_bytes=limits.max_upload_bytes, max_rows=limits.max_rows),
+        needs_birth_date=all(game.needs_birth_date for game in get_games(games)),
     )
 
 
