@@ -43,7 +43,7 @@ def gan(
     threads: int | None,
     dry_run: bool,
 ) -> None:
-    """Train a StyleGAN2 generator: OUTDIR/generator is the result so far, OUTDIR/samples.png its faces."""
+    """Train a StyleGAN generator: OUTDIR/generator is the result so far, OUTDIR/samples.png its faces."""
     import json
 
     import torch
@@ -61,6 +61,7 @@ def gan(
     torch.set_flush_denormal(True)
     own = _load(data, config.resolution)
     if warm_start:
+        config.check_warm_start()
         warm_start_from = outdir / "warm-start"
         run_warm_start(own, config.network, config.warm_start, warm_start_from, report=_print_line)
     images = own if more_data is None else torch.cat([own, _load(more_data, config.resolution)])
@@ -96,3 +97,23 @@ def cutout(data: Path, outdir: Path, steps: int, batch_size: int) -> None:
 
     train_cutout(data, outdir, CutoutTrainingConfig(steps=steps, batch_size=batch_size), report=_print_line)
     _print_line(evaluate_cutout(DeepLabBackend(outdir / "network"), data))
+
+
+@train.command()
+@click.option("--warm-start-from", required=True, type=FOLDER, help="Folder of the finished warm start.")
+@click.option(
+    "--labels", required=True, type=FILE, help="CSV with id, sex, age, expression, skin_ita_deg, hair_L."
+)
+@click.option("--out", required=True, type=FOLDER, help="Model folder; directions.safetensors goes there.")
+def directions(warm_start_from: Path, labels: Path, out: Path) -> None:
+    """Fit directions for sex, age, smile, skin and hair to the owned ws of a warm start.
+
+    The warm start's portraits must be those of LABELS, sorted by id, then their mirror images.
+    """
+    from ehmfaces.data.labels import read_face_labels
+    from ehmfaces.model_folder import save_directions
+    from ehmfaces.training.directions import fit_and_test
+
+    fitted, figures = fit_and_test(warm_start_from, read_face_labels(labels))
+    save_directions(fitted, out)
+    _print_line(figures)
