@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ehmfaces.convert.records import FloatArray, StoredTensor, printable
-from ehmfaces.convert.stored_network import Conversion, ReadWeights, solve_channels
+from ehmfaces.convert.stored_network import Conversion, ReadWeights, solve_channels, square_filter
 from ehmfaces.errors import UnsupportedModelError
 
 ORIGIN = "stylegan2-pytorch (rosinality) file"
@@ -127,12 +127,6 @@ def _noise(values: FloatArray) -> FloatArray:
     return values[0, 0] if values.shape[:2] == (1, 1) else values
 
 
-def _filter(taps: list[float]) -> FloatArray:
-    line = np.array(taps, np.float32)
-    square = np.outer(line, line)
-    return np.asarray(square / square.sum(), np.float32)
-
-
 def _resolutions(names: _StateDict, blocks: int) -> list[int]:
     if not 1 <= blocks <= 11:
         raise names.unsupported(f"it has {blocks} blocks")
@@ -173,7 +167,7 @@ def _generator(names: _StateDict, average: StoredTensor | None) -> Conversion:
             "use_noise": True,
         },
     }
-    weights = _generator_weights(names, resolutions, layers, _filter(taps))
+    weights = _generator_weights(names, resolutions, layers, square_filter(taps))
     names.check_used()
     weights["mapping.w_avg"] = (
         (lambda: _flat(average.read())) if average else _mean_latent(weights, w_dim, layers)
@@ -258,7 +252,7 @@ def _discriminator(names: _StateDict) -> Conversion:
         "block_kwargs": {"resample_filter": taps},
         "epilogue_kwargs": {"mbstd_group_size": 4, "mbstd_num_channels": 1},
     }
-    weights = _discriminator_weights(names, resolutions, _filter(taps))
+    weights = _discriminator_weights(names, resolutions, square_filter(taps))
     names.check_used()
     return Conversion(ORIGIN, "StyleGAN2Discriminator", config, weights)
 
@@ -266,7 +260,7 @@ def _discriminator(names: _StateDict) -> Conversion:
 def _discriminator_weights(
     names: _StateDict, resolutions: list[int], square: FloatArray
 ) -> dict[str, ReadWeights]:
-    default = _filter(list(DEFAULT_TAPS))
+    default = square_filter(list(DEFAULT_TAPS))
     layers = {f"b{resolutions[0]}.fromrgb": ("convs.0.0", "convs.0.1")}
     weights: dict[str, ReadWeights] = {}
     for index, resolution in enumerate(resolutions, start=1):

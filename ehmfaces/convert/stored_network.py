@@ -5,9 +5,11 @@ Owns the walk through pickled modules and the checked look-ups, so that converte
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from ehmfaces.convert.records import FloatArray, PlainObject, StoredTensor, as_number, printable
 from ehmfaces.errors import ModelError, UnsupportedModelError
@@ -168,6 +170,12 @@ class StoredNetwork:
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
+
+
+def square_filter(taps: Sequence[float]) -> FloatArray:
+    """Return the low-pass filter float32 [len, len] of sum 1 that the layers keep."""
+    square = np.outer(taps, taps)
+    return np.asarray(square / square.sum(), np.float32)
 
 
 def solve_channels(widths: dict[int, int], hint: tuple[int, int] = (32768, 512)) -> tuple[int, int] | None:

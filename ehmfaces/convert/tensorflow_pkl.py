@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ehmfaces.convert.records import FloatArray, PlainObject, StoredArray, as_number, printable
-from ehmfaces.convert.stored_network import Conversion, ReadWeights
+from ehmfaces.convert.stored_network import Conversion, ReadWeights, square_filter
 from ehmfaces.convert.vocabulary import TF_NETWORK
 from ehmfaces.errors import UnsupportedModelError
 
@@ -250,12 +250,6 @@ def _generator(net: _TensorFlowNetwork) -> Conversion:
     return Conversion(ORIGIN, "StyleGAN2Generator", config, _generator_weights(net, config))
 
 
-def _filter(taps: list[float]) -> FloatArray:
-    line = np.array(taps, np.float32)
-    square = np.outer(line, line)
-    return np.asarray(square / square.sum(), np.float32)
-
-
 def _generator_weights(net: _TensorFlowNetwork, config: dict[str, Any]) -> dict[str, ReadWeights]:
     weights = {"mapping.w_avg": net.reader("dlatent_avg", _same, 1)}
     if config["c_dim"]:
@@ -263,7 +257,7 @@ def _generator_weights(net: _TensorFlowNetwork, config: dict[str, Any]) -> dict[
     for index in range(config["mapping_kwargs"]["num_layers"]):
         weights |= _dense_layer(net, f"mapping.fc{index}", f"mapping/Dense{index}")
     options = config["synthesis_kwargs"]
-    square = _filter(options["resample_filter"])
+    square = square_filter(options["resample_filter"])
     for resolution in _resolutions(net):
         target, source = f"synthesis.b{resolution}", f"synthesis/{resolution}x{resolution}"
         weights[f"{target}.resample_filter"] = square.copy
@@ -358,8 +352,8 @@ def _discriminator(net: _TensorFlowNetwork) -> Conversion:
 
 
 def _discriminator_weights(net: _TensorFlowNetwork, config: dict[str, Any]) -> dict[str, ReadWeights]:
-    square = _filter(config["block_kwargs"]["resample_filter"])
-    default = _filter([1, 3, 3, 1])
+    square = square_filter(config["block_kwargs"]["resample_filter"])
+    default = square_filter([1, 3, 3, 1])
     weights: dict[str, ReadWeights] = {}
     for resolution in _resolutions(net)[:0:-1]:
         target, source = f"b{resolution}", f"{resolution}x{resolution}"
