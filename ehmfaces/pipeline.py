@@ -25,6 +25,7 @@ from PIL import Image as PILImage
 
 from ehmfaces.errors import LatentError
 from ehmfaces.images import encode_png
+from ehmfaces.latents.directions import Directions, Wishes
 from ehmfaces.latents.interpolation import blend_ws
 from ehmfaces.latents.mixing import mix_ws
 from ehmfaces.latents.truncation import check_truncation, truncate_ws
@@ -37,7 +38,13 @@ from ehmfaces.model_card import (
     build_card,
     sample_sheet,
 )
-from ehmfaces.model_folder import find_model, load_generator, read_facts
+from ehmfaces.model_folder import (
+    find_model,
+    load_directions,
+    load_generator,
+    read_facts,
+    save_directions,
+)
 from ehmfaces.models.stylegan2 import StyleGAN2Generator
 from ehmfaces.models.stylegan3 import StyleGAN3Generator, make_transform
 from ehmfaces.repository import push_folder
@@ -74,6 +81,8 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
             it is unknown.
         license: A Hub licence id like "apache-2.0", or None when it is not stated.
     """
+
+    directions: Directions | None = None  # of this generator's w, for wishes
 
     def __init__(
         self,
@@ -116,7 +125,9 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
         snapshot = find_model(str(name), revision, **options)
         facts = read_facts(snapshot.folder, str(name))
         generator = load_generator(snapshot.folder, str(name), dtype)
-        return cls(generator, facts.model_id, facts.background_color, facts.license or snapshot.license)
+        pipeline = cls(generator, facts.model_id, facts.background_color, facts.license or snapshot.license)
+        pipeline.directions = load_directions(snapshot.folder)
+        return pipeline
 
     def save_pretrained(self, save_directory: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write model_index.json and a generator folder that `from_pretrained` reads.
@@ -131,6 +142,8 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
         torch.nn.Module.to(generator, dtype or _lossless_dtype(generator))
         copy = FacePipeline(generator, self.model_id, self.background_color, self.license)
         DiffusionPipeline.save_pretrained(copy, save_directory)
+        if self.directions is not None:
+            save_directions(self.directions, Path(save_directory))
         for path in Path(save_directory).rglob("*.safetensors"):
             path.chmod(0o644)
 
@@ -148,7 +161,9 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
         words = words or CardWords(self.license)
         license = words.license or self.license
         words = CardWords(license, words.data, words.metrics)
-        FacePipeline(self.generator, name, self.background_color, license).save_pretrained(folder)
+        renamed = FacePipeline(self.generator, name, self.background_color, license)
+        renamed.directions = self.directions
+        renamed.save_pretrained(folder)
         sheet = sample_sheet(self(SAMPLE_SEEDS, SAMPLE_PSI).images)
         (folder / SHEET_NAME).write_bytes(encode_png(sheet, {"Software": "ehmfaces", "Model": name}))
         if onnx_dir is not None:
@@ -289,12 +304,16 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
         return self
 
     def prepare_latents(
-        self, seeds: Sequence[Seed], truncation_psi: float = 1.0, truncation_cutoff: int | None = None
+        self,
+        seeds: Sequence[Seed],
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+        wishes: Wishes | None = None,
     ) -> FloatLatents:
         """Return ws float32 [N, num_ws, w_dim], each row computed alone.
 
         Raises:
-            LatentError: A seed or a truncation setting is wrong.
+            LatentError: A seed or a truncation setting is wrong, or the model has no directions for a wish.
         """
         check_truncation(truncation_psi, truncation_cutoff, self.num_ws)
         z = latents_from_seeds(seeds, self.generator.z_dim)
@@ -302,7 +321,19 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
         rows = [self._map(torch.from_numpy(row[None]).to(self.device), c) for row in z]
         ws = np.concatenate(rows) if rows else np.zeros((0, self.num_ws, self.generator.w_dim), np.float32)
         w_avg = self.generator.mapping.w_avg.float().cpu().numpy()
-        return truncate_ws(ws, w_avg, truncation_psi, truncation_cutoff)
+        ws = truncate_ws(ws, w_avg, truncation_psi, truncation_cutoff)
+        return self._grant(wishes, ws, w_avg)
+
+    def _grant(self, wishes: Wishes | None, ws: FloatLatents, w_avg: FloatLatents) -> FloatLatents:
+        """Return ws moved as wished."""
+        if wishes is None or not wishes.to_dict():
+            return ws
+        if self.directions is None:
+            raise LatentError(
+                f'The model "{self.model_id}" has no directions for {", ".join(wishes.to_dict())}. '
+                "Leave these wishes out, or take the embedded model."
+            )
+        return self.directions.apply(ws, w_avg, wishes)
 
     def _placement(self, rotation_deg: float, translation: Sequence[float]) -> dict[str, torch.Tensor]:
         """Return the synthesis network's keywords for a turn and a shift; none where there is neither."""
@@ -368,6 +399,7 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
         noise_mode: NoiseMode = "const",
         rotation_deg: float = 0.0,
         translation: Sequence[float] = (0.0, 0.0),
+        wishes: Wishes | None = None,
     ) -> FaceOutput:
         """Make one face per seed.
 
@@ -378,11 +410,12 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
             noise_mode: "const", "random" (drawn from the face's own seed) or "none".
             rotation_deg: Turn of the pictures in degrees; only for generators that can (StyleGAN3).
             translation: Shift (x, y) in picture widths, positive right and down; as above.
+            wishes: Sex, age, smile, skin and hair; only for models with directions.
 
         Raises:
             LatentError: A setting is wrong.
         """
-        ws = self.prepare_latents(seeds, truncation_psi, truncation_cutoff)
+        ws = self.prepare_latents(seeds, truncation_psi, truncation_cutoff, wishes)
         placed = (rotation_deg, translation)
         images = [
             self.synthesize(row, noise_mode, seed, *placed) for seed, row in zip(seeds, ws, strict=True)

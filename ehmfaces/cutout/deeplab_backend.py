@@ -167,7 +167,7 @@ def load_cutout_network(directory: Path) -> CutoutNetwork:
         )
     network.eval().requires_grad_(False)
     fold_batch_norms(network)
-    return network.to(memory_format=torch.channels_last)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def fold_batch_norms(network: nn.Module) -> None:
