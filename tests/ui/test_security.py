@@ -201,7 +201,7 @@ class Touch:
 @pytest.mark.parametrize("name", ["model.pkl", "model.pt", "players.csv", "face.png", "roster.xlsx"])
 def test_pickles_are_refused_everywhere_and_never_run(page_url, tmp_path, name):
     path = upload(page_url, name, pickle.dumps(Touch(str(tmp_path / "owned"))))
-    for endpoint, parameter in (("facepack", "roster"), ("cutout", "image")):
+    for endpoint, parameter in (("facepack", "roster"), ("cutout", "image"), ("check", "pack")):
         status, data = call(page_url, endpoint, **{parameter: file_data(path)})
         assert status == "error"
         assert is_a_sentence(data), data
@@ -275,6 +275,35 @@ def test_bombs_in_a_picture_with_settings_are_sentences(tmp_path, name):
 def test_roster_bombs_are_sentences(page_url, name, content):
     status, data = call(page_url, "facepack", roster=file_data(upload(page_url, name, content)))
     assert "0 portraits" in data[0] if status == "complete" else is_a_sentence(data), data
+
+
+@pytest.mark.parametrize(
+    ("entry", "content"),
+    [
+        ("players/Ann_Bo_1.2.2003.png", bytes(60_000_000)),
+        ("players/Ann_Bo_1_2_2003.png", "claims.png"),
+        ("players/Ann_Bo_1_2_2003.png", "text.png"),
+        ("../../../../tmp/evil_x_1_2_2003.png", b"x"),
+        ("/etc/cron.d/evil", b"x"),
+        ("players/" + "a" * 60_000, b"x"),
+        ("inner.zip", "archive.png"),
+    ],
+)
+def test_packs_to_check_may_be_hostile(page_url, entry, content):
+    data = zipped(entry, bombs()[content] if isinstance(content, str) else content)
+    status, answer = call(page_url, "check", pack=file_data(upload(page_url, "pack.zip", data)))
+    assert "inside the program" not in json.dumps(answer)
+    assert status == "error" or "nothing to report" not in answer[0]
+    assert not os.path.exists("/tmp/evil_x_1_2_2003.png")
+
+
+def test_findings_about_a_pack_hold_no_formulas(page_url):
+    data = zipped("players/=HYPERLINK(1)_x_1_2_2003.txt", b"x")
+    status, answer = call(page_url, "check", pack=file_data(upload(page_url, "pack.zip", data)))
+    assert status == "complete"
+    findings = HTTP.get(answer[2]["url"]).content.decode("utf-8-sig")
+    cells = [cell for row in csv.reader(io.StringIO(findings)) for cell in row]
+    assert not [cell for cell in cells if cell.lstrip().startswith(("=", "+", "@", "-"))]
 
 
 def test_sizes_are_bounded_at_the_door(make_session, serve_page):
