@@ -21,9 +21,9 @@ def images():
 
 
 def test_stopped_and_resumed_equals_straight_through(images, tmp_path):
-    config = replace(TINY, blur_init_sigma=2.0, blur_fade_kimg=0.03, total_kimg=0.024, kimg_per_tick=0.012)
+    config = replace(TINY, blur_init_sigma=2.0, blur_fade_kimg=0.02, total_kimg=0.016, ticks_per_snapshot=9)
     straight = train_gan(images, config, tmp_path / "a")
-    train_gan(images, replace(config, total_kimg=0.012), tmp_path / "b")
+    train_gan(images, replace(config, total_kimg=0.008), tmp_path / "b")
     resumed = train_gan(images, config, tmp_path / "b")
     assert isinstance(straight.G, StyleGAN3Generator)
     for kind in ("G", "G_ema", "D"):
