@@ -150,7 +150,12 @@ def load_directions(folder: Path) -> Directions | None:
 def save_directions(directions: Directions, folder: Path) -> None:
     """Write directions beside a model."""
     values = {"scores": directions.scores, "steps": directions.steps, "offsets": directions.offsets}
-    save_file(values, folder / DIRECTIONS_NAME, metadata={"names": json.dumps(directions.names)})
+    # safetensors writes the memory as it lies
+    save_file(
+        {key: np.ascontiguousarray(value) for key, value in values.items()},
+        folder / DIRECTIONS_NAME,
+        metadata={"names": json.dumps(directions.names)},
+    )
     (folder / DIRECTIONS_NAME).chmod(0o644)
 
 

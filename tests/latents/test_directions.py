@@ -57,13 +57,14 @@ def test_wishes_are_checked():
 
 def test_directions_are_kept_with_the_model(world, tmp_path, tiny_pipeline):
     ws, labels = world
-    directions = fit_directions(ws, {"sex": labels["sex"]})
+    directions = fit_directions(ws, labels)
     save_directions(directions, tmp_path)
     again = load_directions(tmp_path)
-    assert again.names == ("sex",)
+    assert again.names == ("sex", "age")
     assert np.array_equal(again.steps, directions.steps)
-    with pytest.raises(LatentError, match='no direction "age"'):
-        again.apply(ws[:, None], ws.mean(axis=0), Wishes(age=1))
+    assert np.array_equal(again.scores, directions.scores)
+    with pytest.raises(LatentError, match='no direction "smile"'):
+        again.apply(ws[:, None], ws.mean(axis=0), Wishes(smile=1))
     (tmp_path / "directions.safetensors").write_bytes(b"nothing")
     with pytest.raises(ModelError, match=r"directions.safetensors cannot be read"):
         load_directions(tmp_path)
