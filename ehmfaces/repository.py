@@ -24,6 +24,7 @@ DEFAULT_MAX_GB = 2.0
 MAX_GB_VARIABLE = "EHMFACES_MAX_MODEL_GB"
 _WEIGHTS = "diffusion_pytorch_model"
 _WEIGHT_FILE = re.compile(_WEIGHTS + r"(-\d+-of-\d+)?\.safetensors")
+_OPTIONAL = ("model_index.json", "directions.safetensors")
 _JSON_FILES = ("config.json", f"{_WEIGHTS}.safetensors.index.json")
 _PICKLES = (".pkl", ".pt", ".pth", ".ckpt", ".bin")
 _REVISION = re.compile(r"(?!.*\.\.)\w[\w./-]*")
@@ -165,7 +166,7 @@ def _choose_files(repo_id: str, siblings: Sequence[Any]) -> list[_File]:
     """
     names = {sibling.rfilename for sibling in siblings}
     prefix = "generator/" if "generator/config.json" in names else ""
-    wanted = {"model_index.json", *(prefix + name for name in _JSON_FILES)}
+    wanted = {*_OPTIONAL, *(prefix + name for name in _JSON_FILES)}
     weights = {
         name for name in names if name.startswith(prefix) and _WEIGHT_FILE.fullmatch(name[len(prefix) :])
     }

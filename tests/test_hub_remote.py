@@ -73,11 +73,12 @@ def test_a_commit_in_the_cache_needs_no_hub_at_all(published):
 def test_only_json_and_safetensors_of_the_generator_are_fetched(hub, saved, tmp_path):
     hub.add_folder(NAME, saved)
     others = {"G.pkl": b"p", "discriminator/x.safetensors": b"d", "handler.py": b"import os"}
+    others["directions.safetensors"] = b"belongs to the generator"
     card = {"README.md": b"---\nlicense: mit\n---\n"}
     hub.add(NAME, others | card | {"optimizer.bin": b"b", "notes.json": b"{}"})
     snapshot = fetch(NAME)
     here = {path.relative_to(snapshot.folder).as_posix() for path in snapshot.folder.rglob("*.*")}
-    assert here == {"model_index.json", "generator/config.json", WEIGHTS}
+    assert here == {"model_index.json", "directions.safetensors", "generator/config.json", WEIGHTS}
     assert snapshot.license == "mit"
 
 
