@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -49,3 +50,11 @@ def test_pictures_of_others_get_a_sentence():
     with pytest.raises(ImageError, match="cannot be opened"):
         Provenance.read(b"nothing")
     assert open_image(encode_png(PICTURE)).size == (4, 4)
+
+
+def test_the_engine_is_named_only_where_it_is_not_the_reference():
+    assert not {"engine", "precision"} & set(json.loads(RECORD.to_text()[KEY]))
+    other = replace(RECORD, engine="onnx")
+    png = encode_png(PICTURE, other.to_text())
+    assert Provenance.read(png) == other
+    assert json.loads(other.to_text()[KEY])["engine"] == "onnx"
