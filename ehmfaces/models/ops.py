@@ -20,8 +20,8 @@ LRELU_SLOPE = 0.2
 
 def is_eager_inference() -> bool:
     """Return whether nobody looks on: no gradient, no compiler, no export; then work may be in place."""
-    watched = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return not watched
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or tracing)
 
 
 def setup_filter(taps: Sequence[float]) -> Tensor:
