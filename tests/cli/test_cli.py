@@ -116,7 +116,7 @@ def test_facepack_accounts_for_every_row(roster, tmp_path):
         names = set(pack.namelist())
         assert names == {
             "players/Tobias_Havelskov_7_3_2006.png",
-            "players/Jiří_Štěpnohorský_19_9_2003.png",
+            "players/Jirí_Stepnohorský_19_9_2003.png",
             "report.csv",
             "settings.json",
         }
