@@ -62,6 +62,11 @@ class Client:
         background: str = "none",
         cutout: str = "deeplab",
         model: str = "default",
+        sex: str = "any",
+        age: float = 0.0,
+        smile: float = 0.0,
+        skin: float = 0.0,
+        hair: float = 0.0,
     ) -> list[Path]:
         """Make portraits and store them as seedN.png in the folder `out`.
 
@@ -75,6 +80,11 @@ class Client:
             background: "none", "game" or "#rrggbb".
             cutout: "deeplab" or "rembg".
             model: "default", or another of the models that the page offers.
+            sex: "any", "men" or "women".
+            age: -3 (younger) to 3 (older), in standard deviations; so are the next ones.
+            smile: Above 0 smiling.
+            skin: Below 0 darker, above 0 lighter.
+            hair: Below 0 darker, above 0 lighter.
 
         Raises:
             EHMFacesError: The server cannot do it; its sentence says why.
@@ -89,6 +99,11 @@ class Client:
             background=background,
             cutout=cutout,
             model=model,
+            sex=sex,
+            age=age,
+            smile=smile,
+            skin=skin,
+            hair=hair,
         )
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,7 @@ class Provenance:
         synthetic: Always true.
         engine: What computed the picture.
         precision: Number format it was computed in.
+        wishes: Sex, age and such that were wished for, or None.
     """
 
     ehmfaces_version: str
@@ -55,12 +56,15 @@ class Provenance:
     synthetic: bool = True
     engine: str = "torch"
     precision: str = "float32"
+    wishes: Mapping[str, Any] | None = None
 
     def to_text(self) -> dict[str, str]:
         """Return the text chunks of a PNG."""
         values = asdict(self)
         if (self.engine, self.precision) == ("torch", "float32"):  # what a record without them means
             del values["engine"], values["precision"]
+        if not self.wishes:
+            del values["wishes"]
         return {
             "Software": f"ehmfaces {self.ehmfaces_version}",
             "Description": DESCRIPTION,
@@ -97,6 +101,7 @@ class Provenance:
             "truncation_psi": (int, float),
             "truncation_cutoff": (int, type(None)),
             "mixing": (dict, type(None)),
+            "wishes": (dict, type(None)),
             "synthetic": (bool,),
         }
         known = {field.name for field in fields(cls)}

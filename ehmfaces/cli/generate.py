@@ -1,6 +1,7 @@
 """`ehmfaces generate`: portraits from seeds, or again from a portrait's own record."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,6 +13,7 @@ from ehmfaces.cli.options import (
     face_options,
     model_options,
     portrait_options,
+    wish_options,
 )
 from ehmfaces.types import NoiseMode
 
@@ -24,6 +26,7 @@ from ehmfaces.types import NoiseMode
 @portrait_options
 @model_options
 @engine_options
+@wish_options
 def generate(
     seeds: list[int] | None,
     portrait: Path | None,
@@ -37,6 +40,7 @@ def generate(
     device: str | None,
     engine: str | None,
     precision: str | None,
+    wishes: dict[str, Any],
 ) -> None:
     """Make one portrait per seed: OUT/seed0000000000.png."""
     from tqdm import tqdm
@@ -45,6 +49,7 @@ def generate(
     from ehmfaces.facepack.render import PortraitRenderer, remake
     from ehmfaces.hub import load_pipeline
     from ehmfaces.images import parse_color, write_bytes_atomically
+    from ehmfaces.latents.directions import Wishes
     from ehmfaces.portrait.formats import get_format
 
     if (seeds is None) == (portrait is None):
@@ -61,6 +66,7 @@ def generate(
         parse_color(background),
         truncation_psi,
         noise_mode,
+        wishes=Wishes(**wishes),
     )
     for seed in tqdm(seeds, desc="Portraits", unit="face", disable=None):
         write_bytes_atomically(out / f"seed{seed:010d}.png", renderer.render(seed))

@@ -1,5 +1,6 @@
 """Option types and decorators that several commands share."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,29 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="DIR_OR_HUB_ID",
         help="A folder or a Hub id like org/name@revision. Default: EHMFACES_MODEL, then the embedded one.",
     )(command)
+
+
+def wish_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --sex and a strength for each further direction; the command gets `wishes` as a dict."""
+    strengths = {
+        "hair": "Hair: below 0 darker, above 0 lighter.",
+        "skin": "Skin: below 0 darker, above 0 lighter.",
+        "smile": "Above 0 smiling.",
+        "age": "Below 0 younger, above 0 older.",
+    }
+
+    @functools.wraps(command)
+    def with_wishes(sex: str, age: float, smile: float, skin: float, hair: float, **rest: Any) -> Any:
+        wishes = {"sex": sex, "age": age, "smile": smile, "skin": skin, "hair": hair}
+        return command(wishes=wishes, **rest)
+
+    made: Callable[..., Any] = with_wishes
+    for name, words in strengths.items():
+        made = click.option(
+            f"--{name}", type=click.FloatRange(-3, 3), default=0.0, help=f"{words} In standard deviations."
+        )(made)
+    kinds = click.Choice(["any", "men", "women"])
+    return click.option("--sex", type=kinds, default="any", show_default=True, help="Who is made.")(made)
 
 
 def engine_options(

@@ -4,7 +4,7 @@ Owns the order of the steps (generate, cut out, frame, encode). Does not know ro
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -15,12 +15,13 @@ from ehmfaces.cutout.base import CutoutBackend, cut_out, load_cutout_backend
 from ehmfaces.errors import ImageError, UnsupportedModelError
 from ehmfaces.facepack.plan import FacepackSettings
 from ehmfaces.images import encode_png, parse_color
+from ehmfaces.latents.directions import Wishes
 from ehmfaces.pipeline import FacePipeline
 from ehmfaces.portrait.compose import compose_portrait
 from ehmfaces.portrait.formats import PortraitFormat, get_format
 from ehmfaces.provenance import Provenance
 from ehmfaces.synthesis.choice import REFERENCE
-from ehmfaces.types import Image, NoiseMode, Seed
+from ehmfaces.types import Image, NoiseMode, PngSize, Seed
 
 GAP_PX = 2
 PAPER = (255, 255, 255)
@@ -38,6 +39,8 @@ class PortraitRenderer:
         truncation_psi: 0 = the average face, 1 = off.
         noise_mode: "const", "random" or "none".
         truncation_cutoff: Number of leading layers that are truncated; None = all.
+        wishes: Sex, age, smile, skin and hair.
+        png_size: As `images.encode_png` takes it.
     """
 
     pipeline: FacePipeline
@@ -47,11 +50,19 @@ class PortraitRenderer:
     truncation_psi: float = 0.7
     noise_mode: NoiseMode = "const"
     truncation_cutoff: int | None = None
+    wishes: Wishes = field(default_factory=Wishes)
+    png_size: PngSize = "full"
 
     def render(self, seed: Seed) -> bytes:
         """Return the finished portrait of a seed as PNG bytes."""
-        output = self.pipeline([seed], self.truncation_psi, self.truncation_cutoff, self.noise_mode)
-        return self.encode(self.compose(output.images[0]), seed)
+        return self.encode(self.compose(self.face(seed)), seed)
+
+    def face(self, seed: Seed) -> Image:
+        """Return the generator's picture of a seed."""
+        psi, cutoff = self.truncation_psi, self.truncation_cutoff
+        faces = self.pipeline([seed], psi, cutoff, self.noise_mode, wishes=self.wishes)
+        image: Image = faces.images[0]
+        return image
 
     __call__ = render
 
@@ -78,8 +89,9 @@ class PortraitRenderer:
             background=color_text(self.background),
             engine=choice.engine,
             precision=choice.precision,
+            wishes=self.wishes.to_dict() or None,
         )
-        return encode_png(portrait, record.to_text())
+        return encode_png(portrait, record.to_text(), self.png_size)
 
 
 def color_text(color: tuple[int, int, int] | None) -> str:
@@ -135,6 +147,7 @@ def remake(pipeline: FacePipeline, portrait: "Path | bytes") -> bytes:
         record.truncation_psi,
         cast(NoiseMode, record.noise_mode),
         record.truncation_cutoff,
+        Wishes.from_dict(record.wishes or {}),
     )
     return renderer.render(record.seed)
 

@@ -36,6 +36,18 @@ def noise_field() -> gr.Radio:
     return gr.Radio(list(get_args(NoiseMode)), value="const", label="Noise", info=NOISE_WORDS)
 
 
+def wish_fields() -> list[gr.Radio | gr.Slider]:
+    """Build the choice of sex and the sliders of age, smile, skin and hair."""
+    sex = gr.Radio(["any", "men", "women"], value="any", label="Sex")
+    sliders = {
+        "Age": "left younger, right older",
+        "Smile": "right smiling",
+        "Skin": "left darker, right lighter",
+        "Hair": "left darker, right lighter",
+    }
+    return [sex, *(gr.Slider(-3, 3, value=0, step=0.25, label=k, info=v) for k, v in sliders.items())]
+
+
 def format_field() -> gr.Dropdown:
     """Build the choice of the portrait format."""
     choices = [(portrait_format.title, name) for name, portrait_format in FORMATS.items()]

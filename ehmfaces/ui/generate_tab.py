@@ -12,6 +12,7 @@ import gradio as gr
 
 from ehmfaces import endpoints
 from ehmfaces.errors import ImageError
+from ehmfaces.latents.directions import Sex, Wishes
 from ehmfaces.provenance import Provenance
 from ehmfaces.seeds import SEED_MAX, check_seed, parse_seeds
 from ehmfaces.types import NoiseMode, Seed
@@ -38,6 +39,11 @@ def make_generate(session: Session) -> Callable[..., Faces]:
         background: str = "none",
         cutout: str = "deeplab",
         model: str = DEFAULT,
+        sex: Sex = "any",
+        age: float = 0.0,
+        smile: float = 0.0,
+        skin: float = 0.0,
+        hair: float = 0.0,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds it by its default
     ) -> Faces:
         """Make portraits of people who do not exist. The same seed and settings give the same picture.
@@ -51,6 +57,11 @@ def make_generate(session: Session) -> Callable[..., Faces]:
             background: "none" (transparent), "game" or a colour like "#1f2c38".
             cutout: "deeplab" or "rembg".
             model: "default", or another of the models that this page offers.
+            sex: "any", "men" or "women".
+            age: -3 (younger) to 3 (older), in standard deviations; so are the next ones.
+            smile: Above 0 smiling.
+            skin: Below 0 darker, above 0 lighter.
+            hair: Below 0 darker, above 0 lighter.
             progress: Filled in by the server.
 
         Returns:
@@ -58,7 +69,10 @@ def make_generate(session: Session) -> Callable[..., Faces]:
         """
         wanted = _wanted_seeds(session, seeds, count)
         charge_faces(len(wanted))
-        renderer = session.renderer(portrait_format, background, truncation_psi, noise_mode, cutout, model)
+        wishes = {"sex": sex, "age": age, "smile": smile, "skin": skin, "hair": hair}
+        renderer = session.renderer(
+            portrait_format, background, truncation_psi, noise_mode, cutout, model, wishes
+        )
         folder = session.new_folder()
         deadline = session.deadline()
         faces: Faces = []
@@ -127,11 +141,13 @@ def make_restore(session: Session) -> Callable[..., tuple[object, ...]]:
     def restore(picture: str | None) -> tuple[object, ...]:
         """Read the settings out of a PNG, and its model where that is offered here."""
         *settings, sentence = restore_settings(picture)
-        model_id = Provenance.read(Path(str(picture))).model_id
-        name = session.models.name_of(model_id)
+        record = Provenance.read(Path(str(picture)))
+        name = session.models.name_of(record.model_id)
+        wished = Wishes.from_dict(record.wishes or {})
+        wishes = (wished.sex, *wished.strengths().values())
         if name is None:
-            return *settings, gr.skip(), f"{sentence} That model is not offered here."
-        return *settings, name, sentence
+            return *settings, gr.skip(), *wishes, f"{sentence} That model is not offered here."
+        return *settings, name, *wishes, sentence
 
     return restore
 
@@ -156,6 +172,8 @@ def build_generate_tab(session: Session, model: gr.Dropdown) -> None:
             truncation = fields.truncation_field()
             with gr.Row():
                 portrait_format, background = fields.format_field(), fields.background_field()
+            with gr.Accordion("Looks", open=False):
+                wishes = fields.wish_fields()
             with gr.Accordion("More", open=False):
                 noise, cutout = fields.noise_field(), fields.cutout_field()
                 dropped = gr.File(
@@ -175,7 +193,7 @@ def build_generate_tab(session: Session, model: gr.Dropdown) -> None:
                 interactive=False,
             )
             gr.Markdown("Each PNG keeps its seed and settings inside. These people do not exist.")
-    settings = [seeds, count, truncation, noise, portrait_format, background, cutout, model]
+    settings = [seeds, count, truncation, noise, portrait_format, background, cutout, model, *wishes]
     gr.on(
         [start.click, seeds.submit],
         make_generate(session),

@@ -7,7 +7,7 @@ order in which they were asked for. Does not know tabs, layouts or rosters.
 import importlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
@@ -124,6 +124,7 @@ class Session:
         noise_mode: NoiseMode,
         cutout: str,
         model: str = DEFAULT,
+        wishes: Mapping[str, Any] | None = None,
     ) -> "PortraitRenderer":
         """Return what makes portraits with these settings and one of the models that are offered.
 
@@ -131,6 +132,7 @@ class Session:
             EHMFacesError: A setting is wrong or a model cannot be loaded.
         """
         from ehmfaces.facepack.render import PortraitRenderer
+        from ehmfaces.latents.directions import Wishes
 
         return PortraitRenderer(
             self.models.pipeline(model),
@@ -139,6 +141,7 @@ class Session:
             parse_color(background),
             float(truncation_psi),
             noise_mode,
+            wishes=Wishes(**(wishes or {})),
         )
 
     def render(self, renderer: "PortraitRenderer", seed: Seed) -> bytes:

@@ -12,7 +12,9 @@ from ehmfaces.facepack.render import (
     remake,
     renderer_for,
 )
+from ehmfaces.hub import load_pipeline
 from ehmfaces.images import encode_png, open_image, parse_color
+from ehmfaces.latents.directions import Wishes
 from ehmfaces.pipeline import FacePipeline
 from ehmfaces.portrait.formats import get_format
 from ehmfaces.provenance import Provenance
@@ -74,3 +76,16 @@ def test_the_grid_shows_rows_columns_and_crosses(tiny_pipeline):
     assert (grid[:16, :16] == 255).all()
     images = tiny_pipeline([1, 2]).images
     assert compose_grid(images[:1], images[1:], images[:1]).size == (36, 36)
+
+
+def test_wishes_are_in_the_record_and_made_again():
+    pipeline = load_pipeline()
+    renderer = renderer_for(pipeline, FacepackSettings())
+    renderer.wishes = Wishes("men", smile=1.5)
+    png = renderer.render(4)
+    assert Provenance.read(png).wishes == {"sex": "men", "smile": 1.5}
+    assert remake(pipeline, png) == png
+    renderer.wishes = Wishes()
+    plain = renderer.render(4)
+    assert Provenance.read(plain).wishes is None
+    assert plain != png
