@@ -59,10 +59,10 @@ class Visitor:
 
     Args:
         http: Shared connections.
-        picture: Path of an uploaded picture on the server.
+        picture: For cut-outs; it is uploaded anew each time, as visitors do.
     """
 
-    def __init__(self, http: httpx.AsyncClient, picture: str) -> None:
+    def __init__(self, http: httpx.AsyncClient, picture: bytes) -> None:
         """Remember both."""
         self._http, self._picture = http, picture
 
@@ -72,7 +72,7 @@ class Visitor:
         Raises:
             Unexpected: The answer is neither a result nor a refusal that is meant.
         """
-        endpoint, parameters, wanted = self._request(kind)
+        endpoint, parameters, wanted = await self._request(kind)
         posted = await self._http.post(f"/gradio_api/call/v2/{endpoint}", json=parameters)
         if posted.status_code in REFUSALS:
             if not posted.json()["detail"].endswith((".", "s")) or "retry-after" not in posted.headers:
@@ -87,14 +87,18 @@ class Visitor:
             raise Unexpected(f"{endpoint}: {str(data)[:80]}")
         return "ok"
 
-    def _request(self, kind: str) -> tuple[str, dict[str, object], str]:
+    async def _request(self, kind: str) -> tuple[str, dict[str, object], str]:
         seed = str(random.randrange(10**6))
         if kind == "face":
             return "generate", {"seeds": seed, "count": 1}, "complete"
         if kind == "mix":
             return "mix", {"row_seeds": seed, "col_seeds": "1,2"}, "complete"
         if kind == "cutout":
-            return "cutout", {"image": file_data(self._picture)}, "complete"
+            return (
+                "cutout",
+                {"image": file_data(await upload(self._http, "head.jpg", self._picture))},
+                "complete",
+            )
         wrong: list[tuple[str, dict[str, object]]] = [
             ("generate", {"seeds": "seven"}),
             ("generate", {"seeds": "1", "count": 1, "background": "blueish"}),
@@ -161,7 +165,7 @@ async def make_pack(http: httpx.AsyncClient, rows: int, result: Result) -> None:
     while posted.status_code in REFUSALS:
         await asyncio.sleep(1)
         posted = await http.post("/gradio_api/call/v2/facepack", json={"roster": file_data(roster)})
-    name, last = await Visitor(http, "")._listen("facepack", posted.json()["event_id"])
+    name, last = await Visitor(http, b"")._listen("facepack", posted.json()["event_id"])
     made = re.search(r"<p>(.*?)</p>", str(json.loads(str(last) or "[]")))
     sentence = made.group(1) if made else str(last)[:80]
     result.pack = f"{name} after {time.monotonic() - began:.0f} s: {sentence}"
@@ -189,7 +193,7 @@ async def run_load(url: str, pid: int, options: argparse.Namespace) -> Result:
     seconds = options.soak or options.seconds
     limits = httpx.Limits(max_connections=4 * options.clients + 20)
     async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as http:
-        picture = await upload(http, "head.jpg", make_picture())
+        picture = make_picture()
         for kind in ("face", "mix", "cutout"):
             await Visitor(http, picture).ask(kind)  # models are loaded before the clock starts
         until = time.monotonic() + seconds
@@ -247,6 +251,8 @@ def print_table(result: Result, seconds: float, peak_mib: float, log: Path) -> N
         f"Memory of the server: {result.memory[0][1]:.0f} MiB at the start, {result.memory[-1][1]:.0f} at "
         f"the end, {peak_mib:.0f} at its peak."
     )
+    quarters = [result.memory[len(result.memory) * i // 4][1] for i in range(4)]
+    print(f"At the beginning of each quarter: {', '.join(f'{mib:.0f}' for mib in quarters)} MiB.")
     late = [point for point in result.memory if point[0] > seconds / 3]
     if len(late) > 2:
         slope = statistics.linear_regression(*zip(*late, strict=True)).slope * 3600
@@ -280,10 +286,10 @@ def main() -> int:
             began = time.monotonic()
             result = asyncio.run(run_load(url, process.pid, options))
             seconds, peak = time.monotonic() - began, memory_mib(process.pid, "VmHWM")
+            print_table(result, seconds, peak, log)
         finally:
             process.terminate()
             process.wait(60)
-        print_table(result, seconds, peak, log)
     return 1 if result.errors else 0
 
 
