@@ -75,9 +75,8 @@ def main() -> None:
     torch.set_num_threads(1)
     pipeline = network(options.network)
     runs = runs_of(pipeline, options.engines.split(","))
-    print(
-        f"{options.network}, {machine_name(torch.device('cpu'))}, torch {torch.__version__}, tuned {options.tuned}"
-    )
+    machine = machine_name(torch.device("cpu"))
+    print(f"{options.network}, {machine}, torch {torch.__version__}, tuned {options.tuned}")
     for batch in BATCHES:
         source = np.random.RandomState(0).randn(batch, pipeline.num_ws, pipeline.generator.w_dim)
         ws = source.astype(np.float32)
@@ -85,9 +84,8 @@ def main() -> None:
         figures = measure(runs, ws, options.rounds if batch == 1 else max(options.rounds // 2, 2))
         for name, ms in figures.items():
             difference = float(np.abs(runs[name](ws) - expected).max())
-            print(
-                f"batch {batch}  {name:9} {ms:8.1f} ms  {figures['plain'] / ms:5.2f}x  differs {difference:.0e}"
-            )
+            ratio = figures["plain"] / ms
+            print(f"batch {batch}  {name:9} {ms:8.1f} ms  {ratio:5.2f}x  differs {difference:.0e}")
 
 
 if __name__ == "__main__":

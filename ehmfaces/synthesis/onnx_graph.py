@@ -33,6 +33,9 @@ _EXAMPLES = 2  # a batch of one would be taken for a constant
 class WGraph(nn.Module):
     """Ws -> img."""
 
+    synthesis: Any
+    mapping: Any
+
     def __init__(self, generator: nn.Module, noise_mode: str) -> None:
         super().__init__()
         self.synthesis, self.noise_mode = generator.synthesis, noise_mode
