@@ -19,6 +19,7 @@ from ehmfaces.roster.titles import TitleTable, standard_titles
 
 SEPARATORS = (";", ",", "\t", "|")
 _SAMPLE_LINES = 200
+_SAMPLE_LETTERS = 20_000  # of a line
 _MAX_LINES_OF_A_ROW = 20
 _EXCEL_HINT = re.compile(r"\s*\"?sep=(.)\"?\s*", re.IGNORECASE)
 _NO_CELL = re.compile(r"[-–—_=\s]*")
@@ -105,7 +106,7 @@ def find_separator(lines: Sequence[str], titles: TitleTable | None = None) -> st
     Dates and known titles as whole cells count first, then rows of the same width; csv.Sniffer decides
     where these say nothing.
     """
-    sample = [line for line in lines[:_SAMPLE_LINES] if line.strip()]
+    sample = [line[:_SAMPLE_LETTERS] for line in lines[:_SAMPLE_LINES] if line.strip()]
     scores = {separator: _score(sample, separator, titles or standard_titles()) for separator in SEPARATORS}
     best = max(scores.values())
     tied = [separator for separator in SEPARATORS if scores[separator] == best]
