@@ -21,6 +21,7 @@ from ehmfaces.roster.titles import TitleTable, standard_titles
 
 _DATE_ORDERS: tuple[DateOrder, ...] = ("dmy", "mdy", "ymd")
 _TITLE_SEARCH_LINES = 10
+_TITLE_SEARCH_CELLS = 2000
 
 
 @dataclass(frozen=True)
@@ -274,9 +275,10 @@ def _declared_order(row: Row) -> DateOrder | None:
 def _find_titles(rows: Sequence[Row], start: int, skip: int, known: TitleTable) -> _Header:
     """Find the title line among the first lines: it names a field or stands over a column of dates."""
     for row in rows[start : start + _TITLE_SEARCH_LINES]:
-        if any(map(looks_like_date, row.cells)):
+        cells = row.cells[:_TITLE_SEARCH_CELLS]
+        if any(map(looks_like_date, cells)):
             break
-        fields = {known.field_of_title(cell) for cell in row.cells if cell} - {None}
+        fields = {known.field_of_title(cell) for cell in cells if cell} - {None}
         if len(fields) >= 2 or {"birth_date", "uid"} & fields:
             return _Header(row.number, row.cells)
     first = rows[start]
@@ -287,10 +289,11 @@ def _find_titles(rows: Sequence[Row], start: int, skip: int, known: TitleTable) 
 
 def _stands_over_dates(first: Row, rest: Sequence[Row]) -> bool:
     """Tell whether a line in an unknown language is a title line: words where the others have dates."""
-    if any(map(looks_like_date, first.cells)):
+    cells = first.cells[:_TITLE_SEARCH_CELLS]
+    if any(map(looks_like_date, cells)):
         return False
     sample = [row for row in rest[:50] if not row.is_blank]
-    for index, cell in enumerate(first.cells):
+    for index, cell in enumerate(cells):
         dates = sum(looks_like_date(row.cell(index)) for row in sample)
         if cell and cell[0].isalpha() and sample and dates >= 0.6 * len(sample):
             return True
