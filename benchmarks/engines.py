@@ -24,8 +24,6 @@ from ehmfaces.pipeline import FacePipeline
 from ehmfaces.synthesis.choice import EngineChoice, machine_name
 from ehmfaces.synthesis.engines import build_synthesizer
 
-BATCHES = (1, 8)
-
 
 def network(name: str) -> FacePipeline:
     """Return the embedded default, or StyleGAN2 at 256 with random weights and the public widths."""
@@ -68,6 +66,7 @@ def main() -> None:
     parser.add_argument("--network", choices=["embedded", "sg2-256"], default="embedded")
     parser.add_argument("--engines", default="torch,onnx,openvino")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batches", default="1,8")
     parser.add_argument("--tuned", action="store_true", help="with the launcher's allocator settings")
     options = parser.parse_args()
     if options.tuned:
@@ -77,7 +76,7 @@ def main() -> None:
     runs = runs_of(pipeline, options.engines.split(","))
     machine = machine_name(torch.device("cpu"))
     print(f"{options.network}, {machine}, torch {torch.__version__}, tuned {options.tuned}")
-    for batch in BATCHES:
+    for batch in map(int, options.batches.split(",")):
         source = np.random.RandomState(0).randn(batch, pipeline.num_ws, pipeline.generator.w_dim)
         ws = source.astype(np.float32)
         expected = runs["plain"](ws)
