@@ -232,6 +232,8 @@ def test_every_graph_of_both_families(graph, tiny_pipeline):
         assert onnx_graph.check_graph(data, generator, graph, "none").difference < 1e-4
 
 
+# the compiler of torch uses an old part of torch
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.slow
 def test_compiled_pictures_are_the_same(pipeline):
     if not choices.has_compiler():
