@@ -87,7 +87,7 @@ def find_alike(
     for start in range(0, len(values), _BLOCK):
         block = slice(start, start + _BLOCK)
         apart = squares[block, None] + squares[None, start:] - 2 * (values[block] @ values[start:].T)
-        apart[np.tril_indices(*apart.shape[:1], 0, apart.shape[1])] = np.inf
+        apart[np.tril_indices(len(apart), 0, apart.shape[1])] = np.inf
         rows, columns = np.nonzero(apart <= limit)
         pairs += [(start + int(i), start + int(j)) for i, j in zip(rows, columns, strict=True)]
         i, j = divmod(int(apart.argmin()), apart.shape[1])

@@ -193,8 +193,59 @@ def modulated_conv2d(
 
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
     """Return the factors [N, C_out] that undo the modulation's change of variance (equation 3)."""
-    energy = weight.square().sum(dim=[2, 3])  # [C_out, C_in]
+    if weight.stride(0) < weight.stride(1):  # laid out for a transposed convolution: sum it as it lies
+        energy = weight.transpose(0, 1).square().sum(dim=[2, 3]).t()
+    else:
+        energy = weight.square().sum(dim=[2, 3])  # [C_out, C_in]
     return (styles.square() @ energy.t() + 1e-8).rsqrt()
+
+
+def winograd_weight(weight: Tensor) -> Tensor:
+    """Transform a 3x3 kernel [C_out, C_in, 3, 3] for `conv2d_winograd`: [16, C_in, C_out].
+
+    Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016), section 4.1.
+    """
+    g = weight.new_tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+    transformed = torch.einsum("ak,oikl,bl->abio", g, weight, g)
+    return transformed.flatten(0, 1).contiguous()
+
+
+def conv2d_winograd(x: Tensor, kernel: Tensor) -> Tensor:
+    """Convolve with a 3x3 kernel and padding 1, with 4 products where the plain sum takes 9.
+
+    Args:
+        x: [1, C_in, H, W], H and W even.
+        kernel: [16, C_in, C_out] of `winograd_weight`.
+
+    Returns:
+        [1, C_out, H, W], channels last; differs from the plain sum by rounding only.
+
+    Source: as `winograd_weight`.
+    """
+    height, width = x.shape[2:]
+    padded = F.pad(x[0].permute(1, 2, 0), (0, 0, 1, 1, 1, 1))  # [H + 2, W + 2, C_in]
+    tiles = x.new_empty(4, 4, height // 2, width // 2, x.shape[1])
+    for target, rows in zip(tiles, _winograd_differences(padded, 0), strict=True):
+        for part, columns in zip(target, _winograd_differences(rows, 1), strict=True):
+            part.copy_(columns)
+    product = torch.bmm(tiles.flatten(2, 3).flatten(0, 1), kernel).view(*tiles.shape[:4], -1)
+    y = x.new_empty(height, width, kernel.shape[2])
+    for row, rows in enumerate(_winograd_sums(product)):
+        for column, columns in enumerate(_winograd_sums(rows)):
+            y[row::2, column::2] = columns
+    return y.permute(2, 0, 1)[None]
+
+
+def _winograd_differences(x: Tensor, axis: int) -> list[Tensor]:
+    """Return the four transforms (B^T d) of overlapping windows of four along an axis."""
+    count = x.shape[axis] // 2 - 1
+    d0, d1, d2, d3 = (x[(slice(None),) * axis + (slice(start, start + 2 * count, 2),)] for start in range(4))
+    return [d0 - d2, d1 + d2, d2 - d1, d1 - d3]
+
+
+def _winograd_sums(m: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the two sums (A^T m) over the first axis of four."""
+    return (m[0] + m[1]).add_(m[2]), (m[1] - m[2]).sub_(m[3])
 
 
 def filtered_lrelu(

@@ -24,6 +24,7 @@ from ehmfaces.models.ops import (
     bias_act,
     conv2d_resample,
     conv2d_up,
+    conv2d_winograd,
     demodulation,
     downsample2d,
     is_eager_inference,
@@ -33,6 +34,7 @@ from ehmfaces.models.ops import (
     setup_filter,
     truncate,
     upsample2d,
+    winograd_weight,
 )
 
 DEFAULT_TAPS = (1, 3, 3, 1)
@@ -197,6 +199,10 @@ class MappingNetwork(nn.Module):
         return truncate(ws, self.w_avg, truncation_psi, truncation_cutoff) if truncation_psi != 1 else ws
 
 
+# Fewer products pay where channels are many; wider units make the plain sum faster, not the transforms.
+_WINOGRAD_CHANNELS = 512 if "AVX512" in torch.backends.cpu.get_cpu_capability() else 256
+
+
 class SynthesisLayer(nn.Module):
     """Modulated 3x3 convolution, noise, bias and leaky ReLU."""
 
@@ -223,6 +229,8 @@ class SynthesisLayer(nn.Module):
             self.register_buffer("noise_const", torch.randn(resolution, resolution))
             self.noise_strength = nn.Parameter(torch.zeros([]))
         self.bias = nn.Parameter(torch.zeros(out_channels))
+        self._winograd_kernel: Tensor | None = None
+        self._winograd_mark: tuple[int, int, float] | None = None
 
     def forward(self, x: Tensor, w: Tensor, noise_mode: str = "random", gain: float = 1.0) -> Tensor:
         """[N, in_channels, H, W] and w [N, w_dim] to [N, out_channels, H * up, W * up]."""
@@ -250,6 +258,10 @@ class SynthesisLayer(nn.Module):
         scale = demodulation(self.weight, styles) * gain
         bias = self.bias * gain
         single = x.shape[0] == 1
+        if single and (kernel := self._winograd(x)) is not None:
+            y = conv2d_winograd(x * styles[:, :, None, None], kernel)
+            y.mul_(scale[:, :, None, None]).add_(bias[:, None, None])
+            return self._finish(y, noise, gain, clamp)
         # The weights of one sample are scaled instead of its features where they are fewer.
         fold = single and x.shape[2] * x.shape[3] > 9 * self.weight.shape[0]
         weight = self.weight * styles[0, :, None, None] if fold else self.weight
@@ -262,10 +274,27 @@ class SynthesisLayer(nn.Module):
             up = self.up == 2
             y = conv2d_up(x, weight, self.resample_filter) if up else F.conv2d(x, weight, padding=1)
             y.mul_(scale[:, :, None, None]).add_(bias[:, None, None])
+        return self._finish(y, noise, gain, clamp)
+
+    @staticmethod
+    def _finish(y: Tensor, noise: Tensor | None, gain: float, clamp: float | None) -> Tensor:
         if noise is not None:
             y.add_(noise * gain)
         F.leaky_relu_(y, LRELU_SLOPE)
         return y if clamp is None else y.clamp_(-clamp, clamp)
+
+    def _winograd(self, x: Tensor) -> Tensor | None:
+        """Return the transformed weight where that way is faster; computed anew when the weight changes."""
+        weight = self.weight
+        few = min(weight.shape[:2]) < _WINOGRAD_CHANNELS or not 16 <= min(x.shape[2:]) <= 64
+        if few or self.up == 2 or x.device.type != "cpu" or x.dtype != torch.float32 or weight.is_inference():
+            return None
+        # Writing through `.data` is not counted as a version: a few values betray it.
+        probe = weight[::61, ::29].sum().item()
+        mark = (weight._version, weight.data_ptr(), probe)
+        if self._winograd_mark != mark:
+            self._winograd_kernel, self._winograd_mark = winograd_weight(weight), mark
+        return self._winograd_kernel
 
     def arrange(self) -> None:
         """Lay the weight out in memory as the convolution reads it; its values stay."""
