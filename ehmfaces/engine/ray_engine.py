@@ -164,14 +164,12 @@ class _Actor:
 
 
 def _portable(error: Exception) -> Exception:
-    """Return an error that can travel between processes."""
-    from ray import cloudpickle
-
-    try:
-        cloudpickle.loads(cloudpickle.dumps(error))
-    except Exception:  # of every kind: exceptions can hold anything
-        return EngineError(f"{type(error).__name__}: {error}"[:500])
-    return error.with_traceback(None)
+    """Return an error that can travel between processes: a plain one as it is, others as their sentence."""
+    is_known = type(error).__module__ in ("builtins", "ehmfaces.errors")
+    is_plain = all(isinstance(value, str | int) for value in error.args)
+    if is_known and is_plain and not isinstance(error, MissingExtraError):
+        return error.with_traceback(None)
+    return EngineError((str(error) or type(error).__name__)[:500])
 
 
 class _Crew:

@@ -15,7 +15,7 @@ from ehmfaces.ui.api_tab import api_snippets
 from ehmfaces.ui.facepack_tab import EXAMPLE
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-FILE_PARAMETERS = {"roster", "image"}
+FILE_PARAMETERS = {"roster", "image", "pack"}
 
 
 def ask(url, payload=None, timeout=60):

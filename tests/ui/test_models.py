@@ -150,10 +150,11 @@ def test_words_of_a_model_are_not_markdown():
 def test_a_picture_brings_its_model_back(two_models):
     restore = make_restore(two_models)
     face = make_generate(two_models)("5", 1, model=OTHER)[0]
-    assert restore(face[0])[-2] == OTHER
+    assert restore(face[0])[7] == OTHER
     elsewhere = Session(str(two_models.models.source(DEFAULT)), models=[])
-    *_, name, sentence = make_restore(elsewhere)(face[0])
-    assert name == gr.skip()
+    *fields, sentence = make_restore(elsewhere)(face[0])
+    assert fields[7] == gr.skip()
+    assert fields[8:] == ["any", 0, 0, 0, 0]
     assert sentence.endswith("That model is not offered here.")
 
 
