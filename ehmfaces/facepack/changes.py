@@ -206,9 +206,7 @@ class _Decider:
         is_there = key in self._pack.pictures and key not in self.unfinished
         before = Change(job, "missing", is_fixed=True)
         if known is not None:
-            before = replace(
-                before, reroll=known.reroll, attempt=known.attempt, earlier=known.earlier
-            )
+            before = replace(before, reroll=known.reroll, attempt=known.attempt, earlier=known.earlier)
         if job.path in self._reroll:
             earlier = (*before.earlier, before.attempt)
             return Change(job, "rerolled", reroll=before.reroll + 1, earlier=earlier)

@@ -24,7 +24,7 @@ from ehmfaces.facepack.twins import find_twins
 from ehmfaces.roster.entry import Roster
 
 PICTURE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".tga")
-_TEXT_EXTENSIONS = (".txt", ".md", ".csv", ".json", ".xml", ".rtf", ".html", ".pdf")
+_TEXT_EXTENSIONS = (".txt", ".md", ".csv", ".jsonl", ".json", ".xml", ".rtf", ".html", ".pdf")
 _FOLDERS = ("players", "nonplayers")
 _ODD_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", "icon\r"})
 _OTHER_GAMES = frozenset(GAMES) - {"ehm"}

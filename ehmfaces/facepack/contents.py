@@ -32,17 +32,24 @@ class PackContents(Protocol):
         """Return one file; the path as it is written in `pictures`."""
         ...  # pragma: no cover
 
+    def close(self) -> None:
+        """Close what is open; nothing can be read afterwards."""
+        ...  # pragma: no cover
+
 
 class NoPack:
-    """A pack that does not exist yet."""
+    """A pack that does not exist, or not any more; its manifest may be known."""
 
-    def __init__(self) -> None:
-        self.papers = Papers()
+    def __init__(self, papers: Papers | None = None) -> None:
+        self.papers = papers or Papers()
         self.pictures: dict[str, str] = {}
 
     def read(self, path: str) -> bytes:
         """Raise: there is nothing."""
         raise FileNotFoundError(path)
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 class FolderContents:
@@ -57,6 +64,9 @@ class FolderContents:
     def read(self, path: str) -> bytes:
         """Return one file."""
         return (self._folder / path).read_bytes()
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 class ZipContents:
@@ -90,6 +100,10 @@ class ZipContents:
             return self._archive.read(path)
         except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
             raise FacepackError(f'"{path[:120]}" in the existing ZIP is damaged ({error}).') from error
+
+    def close(self) -> None:
+        """Close the ZIP."""
+        self._archive.close()
 
 
 @contextmanager

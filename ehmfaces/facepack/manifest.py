@@ -13,7 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 from ehmfaces.facepack.plan import FaceJob, FacepackPlan
 
@@ -96,6 +96,13 @@ def encode_report(rows: Iterable[ReportRow]) -> bytes:
     return b"\xef\xbb\xbf" + text.getvalue().encode("utf-8", errors="replace")
 
 
+def read_report(data: bytes) -> list[ReportRow]:
+    """Read report.csv as `encode_report` writes it; cells that looked like formulas keep their apostrophe."""
+    lines = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+    names = ("first_name", "last_name", "birth_date", "file", "status", "reason")
+    return [ReportRow(int(line["row_number"]), *cast(Any, [line[name] for name in names])) for line in lines]
+
+
 def neutralize_formula(text: str) -> str:
     """Return a cell that no spreadsheet runs as a formula.
 
@@ -106,13 +113,16 @@ def neutralize_formula(text: str) -> str:
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULA_STARTS) else text
 
 
-def encode_settings(plan: FacepackPlan, counts: Mapping[str, int], version: str) -> bytes:
+def encode_settings(
+    plan: FacepackPlan, counts: Mapping[str, int], version: str, uniqueness: Mapping[str, Any] | None = None
+) -> bytes:
     """Return settings.json.
 
     Args:
         plan: What was to be made.
         counts: As `count_statuses` gives them.
         version: Version of ehmfaces.
+        uniqueness: As `uniqueness.summarize` gives it.
     """
     document = {
         "ehmfaces_version": version,
@@ -121,6 +131,7 @@ def encode_settings(plan: FacepackPlan, counts: Mapping[str, int], version: str)
         "settings": dataclasses.asdict(plan.settings),
         "seed_rule": SEED_RULE,
         "counts": dict(counts),
+        "uniqueness": dict(uniqueness or {}),
         "reading": dict(plan.reading),
     }
     return (json.dumps(document, ensure_ascii=False, indent=2) + "\n").encode("utf-8", errors="replace")

@@ -17,10 +17,13 @@ from ehmfaces.errors import FacepackError, InputError
 from ehmfaces.facepack.archive import ArchiveWriter
 from ehmfaces.facepack.filenames import clash_key
 from ehmfaces.facepack.games import GAMES
+from ehmfaces.facepack.journal import MANIFEST_NAME, Draw, encode_manifest
+from ehmfaces.facepack.journal import read_papers as read_manifest
 from ehmfaces.facepack.manifest import REPORT_NAME, SETTINGS_NAME, STATUSES, Status
 from ehmfaces.facepack.pack_files import PackFile, PackFiles, open_pack
 from ehmfaces.facepack.papers import Papers, read_papers
 from ehmfaces.facepack.plan import FacepackPlan, SkippedRow
+from ehmfaces.facepack.uniqueness import compare_faces
 
 OTHER_PART = "Belongs to another part."
 _MOST_PARTS = 10_000
@@ -104,6 +107,8 @@ def _merge(packs: Sequence[PackFiles], target: Path) -> tuple[int, int]:
             raise FacepackError(f'"{pack.path.name}" was made with other settings than the first pack.')
     rows = _merge_rows(papers)
     pictures = _pictures_of(packs)
+    draws = {draw.path: draw for pack in packs for draw in _draws_of(pack)}
+    uniqueness = _uniqueness_of(documents[0], draws)
     part = target.with_name(f".{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +117,8 @@ def _merge(packs: Sequence[PackFiles], target: Path) -> tuple[int, int]:
             for path in sorted(pictures):
                 archive.add(path, pictures[path][0].read(pictures[path][1]))
             archive.add(REPORT_NAME, _encode_rows(rows))
-            archive.add(SETTINGS_NAME, _encode_settings(documents[0], rows))
+            archive.add(SETTINGS_NAME, _encode_settings(documents[0], rows, uniqueness))
+            archive.add(MANIFEST_NAME, encode_manifest({"run": 1, "uniqueness": uniqueness}, draws.values()))
             archive.finish()
         part.replace(target)
     except OSError as error:
@@ -133,6 +139,21 @@ def _papers_of(pack: PackFiles) -> tuple[dict[str, object], Papers]:
         raise FacepackError(f'"{pack.path.name}" is no whole pack of ours. "ehmfaces check" says why.')
     document: dict[str, object] = json.loads(content)
     return document, papers
+
+
+def _draws_of(pack: PackFiles) -> tuple[Draw, ...]:
+    """Return what the pack's manifest says of its pictures; nothing where it has none."""
+    manifest = next((file for file in pack.files if file.path == MANIFEST_NAME), None)
+    return read_manifest(pack.read(manifest)).draws if manifest else ()
+
+
+def _uniqueness_of(document: dict[str, object], draws: dict[str, Draw]) -> dict[str, object]:
+    """Compare the faces of all parts, as a pack made in one go does; nobody is drawn again."""
+    own = document.get("uniqueness")
+    threshold = own.get("threshold") if isinstance(own, dict) else None
+    faces = [(path, draws[path].features) for path in sorted(draws)]
+    redrawn = sum(draw.attempt > 0 for draw in draws.values())
+    return compare_faces(faces, threshold if isinstance(threshold, float) else None, redrawn)
 
 
 def _merge_rows(papers: Sequence[Papers]) -> list[dict[str, str]]:
@@ -165,7 +186,7 @@ def _pictures_of(packs: Sequence[PackFiles]) -> dict[str, tuple[PackFiles, PackF
     seen: dict[str, str] = {}
     for pack in packs:
         for file in pack.files:
-            if file.path in (REPORT_NAME, SETTINGS_NAME):
+            if file.path in (REPORT_NAME, SETTINGS_NAME, MANIFEST_NAME):
                 continue
             if file.path in _LISTS or file.path.partition("/")[0] in GAMES:
                 raise FacepackError(
@@ -191,8 +212,10 @@ def _encode_rows(rows: Sequence[dict[str, str]]) -> bytes:
     return b"\xef\xbb\xbf" + text.getvalue().encode("utf-8", errors="replace")
 
 
-def _encode_settings(document: dict[str, object], rows: Sequence[dict[str, str]]) -> bytes:
+def _encode_settings(
+    document: dict[str, object], rows: Sequence[dict[str, str]], uniqueness: dict[str, object]
+) -> bytes:
     counts: dict[Status | str, int] = {"rows": len(rows)}
     counts |= {status: sum(row["status"] == status for row in rows) for status in STATUSES}
-    whole = document | {"counts": counts}
+    whole = document | {"counts": counts, "uniqueness": uniqueness}
     return (json.dumps(whole, ensure_ascii=False, indent=2) + "\n").encode("utf-8", errors="replace")

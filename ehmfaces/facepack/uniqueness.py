@@ -27,6 +27,7 @@ MAX_ATTEMPTS = 12
 _GRID = (16, 20)
 _SCALE = 30.0  # steps of the whole numbers for one standard deviation
 _UNIT = 40.0 / (_SCALE * (_GRID[0] * _GRID[1]) ** 0.5)  # distance of one step in one number
+_LEAST_CONTRAST = 2.0  # of 255; below that there is no face
 _BLOCK = 1024
 _BOX = (0.3, 0.36, 0.7, 0.88)  # inner face: left, top, right, bottom; across counted from the middle
 
@@ -62,6 +63,8 @@ def measure_face(picture: bytes) -> Features | None:
         return None
     small = image.convert("L").resize(_GRID, PILImage.Resampling.BICUBIC, box)
     gray = np.asarray(small, np.float64).ravel()
+    if gray.std() < _LEAST_CONTRAST:
+        return None
     flat = (gray - gray.mean()) / (gray.std() + 8)
     return np.rint(flat * _SCALE).clip(-127, 127).astype(np.int8)
 
@@ -119,3 +122,42 @@ def choose_redrawn(
         else:
             stay.add(person)
     return redrawn
+
+
+def summarize(
+    paths: Sequence[str], nearest: Nearest | None, threshold: float | None, redrawn: int
+) -> dict[str, object]:
+    """Return what settings.json says about likeness.
+
+    Args:
+        paths: Of the faces that were compared, in the order of their positions.
+        nearest: The two most alike.
+        threshold: None = nothing was compared.
+        redrawn: How many faces of the pack are not their person's first.
+    """
+    if threshold is None:
+        return {"threshold": None}
+    return {
+        "threshold": threshold,
+        "compared": len(paths),
+        "smallest_distance": round(nearest.distance, 2) if nearest else None,
+        "between": sorted((paths[nearest.first], paths[nearest.second])) if nearest else [],
+        "redrawn": redrawn,
+    }
+
+
+def compare_faces(
+    faces: Sequence[tuple[str, Features | None]], threshold: float | None, redrawn: int
+) -> dict[str, object]:
+    """Return what `summarize` says of faces that nobody has compared yet.
+
+    Args:
+        faces: Path and description; those without one are passed over.
+        threshold: None = they are not to be compared.
+        redrawn: How many of them are not their person's first.
+    """
+    measured = [(path, features) for path, features in faces if features is not None]
+    if threshold is None or len(measured) < 2:
+        return summarize([path for path, _ in measured], None, threshold, redrawn)
+    _, nearest = find_alike(np.stack([features for _, features in measured]), threshold)
+    return summarize([path for path, _ in measured], nearest, threshold, redrawn)

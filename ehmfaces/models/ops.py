@@ -191,12 +191,22 @@ def modulated_conv2d(
     return y * demodulation(weight, styles)[:, :, None, None]
 
 
-def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
-    """Return the factors [N, C_out] that undo the modulation's change of variance (equation 3)."""
+def weight_energy(weight: Tensor) -> Tensor:
+    """Return the sum of squares [C_out, C_in] of a kernel [C_out, C_in, k, k]."""
     if weight.stride(0) < weight.stride(1):  # laid out for a transposed convolution: sum it as it lies
-        energy = weight.transpose(0, 1).square().sum(dim=[2, 3]).t()
-    else:
-        energy = weight.square().sum(dim=[2, 3])  # [C_out, C_in]
+        return weight.transpose(0, 1).square().sum(dim=[2, 3]).t()
+    return weight.square().sum(dim=[2, 3])
+
+
+def demodulation(weight: Tensor, styles: Tensor, energy: Tensor | None = None) -> Tensor:
+    """Return the factors [N, C_out] that undo the modulation's change of variance (equation 3).
+
+    Args:
+        weight: [C_out, C_in, k, k].
+        styles: [N, C_in].
+        energy: Of `weight_energy`, where it is known already.
+    """
+    energy = weight_energy(weight) if energy is None else energy
     return (styles.square() @ energy.t() + 1e-8).rsqrt()
 
 
@@ -224,10 +234,11 @@ def conv2d_winograd(x: Tensor, kernel: Tensor) -> Tensor:
     """
     height, width = x.shape[2:]
     padded = F.pad(x[0].permute(1, 2, 0), (0, 0, 1, 1, 1, 1))  # [H + 2, W + 2, C_in]
+    half = x.new_empty(4, height // 2, width + 2, x.shape[1])
     tiles = x.new_empty(4, 4, height // 2, width // 2, x.shape[1])
-    for target, rows in zip(tiles, _winograd_differences(padded, 0), strict=True):
-        for part, columns in zip(target, _winograd_differences(rows, 1), strict=True):
-            part.copy_(columns)
+    _winograd_differences(padded, 0, half)
+    for rows, target in zip(half, tiles, strict=True):
+        _winograd_differences(rows, 1, target)
     product = torch.bmm(tiles.flatten(2, 3).flatten(0, 1), kernel).view(*tiles.shape[:4], -1)
     y = x.new_empty(height, width, kernel.shape[2])
     for row, rows in enumerate(_winograd_sums(product)):
@@ -236,11 +247,15 @@ def conv2d_winograd(x: Tensor, kernel: Tensor) -> Tensor:
     return y.permute(2, 0, 1)[None]
 
 
-def _winograd_differences(x: Tensor, axis: int) -> list[Tensor]:
-    """Return the four transforms (B^T d) of overlapping windows of four along an axis."""
+def _winograd_differences(x: Tensor, axis: int, out: Tensor) -> None:
+    """Write the four transforms (B^T d) of overlapping windows of four along an axis into out[0..3]."""
     count = x.shape[axis] // 2 - 1
-    d0, d1, d2, d3 = (x[(slice(None),) * axis + (slice(start, start + 2 * count, 2),)] for start in range(4))
-    return [d0 - d2, d1 + d2, d2 - d1, d1 - d3]
+    before = (slice(None),) * axis
+    d0, d1, d2, d3 = (x[(*before, slice(start, start + 2 * count, 2))] for start in range(4))
+    torch.sub(d0, d2, out=out[0])
+    torch.add(d1, d2, out=out[1])
+    torch.sub(d2, d1, out=out[2])
+    torch.sub(d1, d3, out=out[3])
 
 
 def _winograd_sums(m: Tensor) -> tuple[Tensor, Tensor]:

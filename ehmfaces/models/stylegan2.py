@@ -8,7 +8,7 @@ with Limited Data" (2020).
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import Any, Self
 
@@ -34,6 +34,7 @@ from ehmfaces.models.ops import (
     setup_filter,
     truncate,
     upsample2d,
+    weight_energy,
     winograd_weight,
 )
 
@@ -229,8 +230,7 @@ class SynthesisLayer(nn.Module):
             self.register_buffer("noise_const", torch.randn(resolution, resolution))
             self.noise_strength = nn.Parameter(torch.zeros([]))
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        self._winograd_kernel: Tensor | None = None
-        self._winograd_mark: tuple[int, int, float] | None = None
+        self._derived: dict[str, tuple[tuple[int, int, float], Tensor]] = {}
 
     def forward(self, x: Tensor, w: Tensor, noise_mode: str = "random", gain: float = 1.0) -> Tensor:
         """[N, in_channels, H, W] and w [N, w_dim] to [N, out_channels, H * up, W * up]."""
@@ -255,7 +255,7 @@ class SynthesisLayer(nn.Module):
         self, x: Tensor, styles: Tensor, noise: Tensor | None, gain: float, clamp: float | None
     ) -> Tensor:
         """The same sum with the gain pulled inside (leaky ReLU is positively homogeneous), in place."""
-        scale = demodulation(self.weight, styles) * gain
+        scale = demodulation(self.weight, styles, self._derive("energy", weight_energy)) * gain
         bias = self.bias * gain
         single = x.shape[0] == 1
         if single and (kernel := self._winograd(x)) is not None:
@@ -284,17 +284,23 @@ class SynthesisLayer(nn.Module):
         return y if clamp is None else y.clamp_(-clamp, clamp)
 
     def _winograd(self, x: Tensor) -> Tensor | None:
-        """Return the transformed weight where that way is faster; computed anew when the weight changes."""
-        weight = self.weight
-        few = min(weight.shape[:2]) < _WINOGRAD_CHANNELS or not 16 <= min(x.shape[2:]) <= 64
-        if few or self.up == 2 or x.device.type != "cpu" or x.dtype != torch.float32 or weight.is_inference():
+        """Return the transformed weight where that way is faster."""
+        few = min(self.weight.shape[:2]) < _WINOGRAD_CHANNELS or not 16 <= min(x.shape[2:]) <= 64
+        if few or self.up == 2 or x.device.type != "cpu" or x.dtype != torch.float32:
             return None
+        return self._derive("kernel", winograd_weight)
+
+    def _derive(self, name: str, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what follows from the weight alone, computed anew when the weight has changed."""
+        weight = self.weight
+        if weight.is_inference() or weight.device.type != "cpu":
+            return compute(weight)
         # Writing through `.data` is not counted as a version: a few values betray it.
-        probe = weight[::61, ::29].sum().item()
-        mark = (weight._version, weight.data_ptr(), probe)
-        if self._winograd_mark != mark:
-            self._winograd_kernel, self._winograd_mark = winograd_weight(weight), mark
-        return self._winograd_kernel
+        mark = (weight._version, weight.data_ptr(), weight[::61, ::29].sum().item())
+        known = self._derived.get(name)
+        if known is None or known[0] != mark:
+            known = self._derived[name] = (mark, compute(weight))
+        return known[1]
 
     def arrange(self) -> None:
         """Lay the weight out in memory as the convolution reads it; its values stay."""

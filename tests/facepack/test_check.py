@@ -337,8 +337,8 @@ def write_pack(path, **options):
 
 def test_our_own_packs_are_clean(tmp_path):
     roster = read_roster(ENTRIES.encode())
-    for options in ({}, {"limit": 5}, {"games": "ehm,fhm"}):
-        result = check_pack(write_pack(tmp_path / "own.zip", **options), [roster] if not options else [])
+    for name, options in (("a", {}), ("b", {"limit": 5}), ("own", {"games": "ehm,fhm"})):
+        result = check_pack(write_pack(tmp_path / f"{name}.zip", **options), [roster] if not options else [])
         assert result.findings == ()
     with zipfile.ZipFile(tmp_path / "own.zip") as archive:
         archive.extractall(tmp_path / "own")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ehmfaces.errors import FacepackError
 from ehmfaces.facepack.filenames import clash_key, fold_to_latin1
+from ehmfaces.facepack.changes import PackOptions
 from ehmfaces.facepack.games import GAMES, NamedFace, NamingRules, game_lists, get_games, plain_name
 from ehmfaces.facepack.plan import FacepackSettings, plan_facepack
 from ehmfaces.facepack.writer import write_facepack
@@ -113,7 +114,7 @@ def test_one_pack_for_several_games(tmp_path):
     with zipfile.ZipFile(result.path) as pack:
         assert set(pack.namelist()) == {
             "players/Ann_Bee_13_2_2003.png", "players/Cy_Dee_14_2_2003.png", "fm/5.png", "fm/6.png",
-            "fm/config.xml", "report.csv", "settings.json",
+            "fm/config.xml", "report.csv", "settings.json", "manifest.jsonl",
         }  # fmt: skip
         assert pack.read("fm/5.png") == pack.read("players/Ann_Bee_13_2_2003.png")
         assert pack.read("fm/config.xml").count(b"<record from") == 4
@@ -129,6 +130,7 @@ def test_a_pack_that_is_cancelled_lists_only_what_is_in_it(tmp_path):
         tmp_path / "p.zip",
         progress=made.append,
         should_stop=lambda: bool(made),
+        options=PackOptions(is_partial_published=True),
     )
     with zipfile.ZipFile(result.path) as pack:
         assert pack.read("fm/config.xml").count(b'from="2002075998"') == 2
