@@ -166,6 +166,7 @@ class Client:
         *,
         out: str | Path,
         progress: Callable[[str], None] | None = None,
+        pack: str | Path | None = None,
         **settings: Any,
     ) -> Path:
         """Make a portrait for each person of a roster and store the ZIP.
@@ -174,13 +175,15 @@ class Client:
             roster: Path of the roster.
             out: The ZIP to write.
             progress: Called with a sentence while the pack is made.
-            **settings: Other parameters of the endpoint by name, like pack_key, limit or date_order.
+            pack: A ZIP made earlier; its pictures stay, newcomers are added.
+            **settings: Other parameters of the endpoint by name, like pack_key, limit, only or reroll.
 
         Raises:
             EHMFacesError: The server cannot do it; its sentence says why.
         """
+        files = {"roster": _upload(roster)} | ({"pack": _upload(pack)} if pack is not None else {})
         with _sentences():
-            job = self._client.submit(roster=_upload(roster), **settings, api_name=f"/{endpoints.FACEPACK}")
+            job = self._client.submit(**files, **settings, api_name=f"/{endpoints.FACEPACK}")
             last: tuple[Any, ...] = ()
             for last in job:
                 if progress is not None:

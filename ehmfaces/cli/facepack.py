@@ -1,8 +1,9 @@
-"""`ehmfaces facepack`: roster in, ZIP out."""
+"""`ehmfaces facepack`: roster in, a folder or ZIP of portraits out."""
 
+import sys
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
@@ -10,8 +11,13 @@ from click.core import ParameterSource
 from ehmfaces.cli.engines import EngineChoice, engine_options
 from ehmfaces.cli.options import FILE, face_options, model_options, portrait_options
 from ehmfaces.cli.options import engine_options as synthesis_options
+from ehmfaces.facepack.changes import ACTIONS, MODES, Mode, PackOptions
 from ehmfaces.facepack.games import NewgenIds
+from ehmfaces.facepack.uniqueness import DEFAULT_THRESHOLD
 from ehmfaces.types import NoiseMode
+
+if TYPE_CHECKING:
+    from ehmfaces.facepack.plan import FacepackPlan
 
 
 def _columns(_ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...]) -> dict[str, int | str]:
@@ -26,7 +32,9 @@ def _columns(_ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...
 
 @click.command()
 @click.argument("rosters", type=FILE, nargs=-1, required=True, metavar="ROSTER...")
-@click.option("--out", type=FILE, required=True, help="The ZIP.")
+@click.option(
+    "--out", type=FILE, required=True, help="A folder, or a ZIP by its ending. What is there is extended."
+)
 @click.option(
     "--game",
     "games",
@@ -34,9 +42,20 @@ def _columns(_ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...
     show_default=True,
     help="ehm, fm, ootp, fhm, zengm, or several with commas.",
 )
+@click.option("--mode", type=click.Choice(MODES), default="keep", show_default=True,
+              help="keep: pictures stay, newcomers are added; refill: only lost pictures; overwrite: all "
+              "anew, with a backup.")  # fmt: skip
+@click.option("--only", multiple=True, metavar="NAME", help="Draw nobody else; may be repeated.")
+@click.option("--reroll", multiple=True, metavar="NAME", help="Another face, from now on; may be repeated.")
+@click.option("--undo-reroll", multiple=True, metavar="NAME", help="Back to the face before.")
+@click.option("--existing", type=FILE, multiple=True, metavar="PLACE",
+              help="Pass over who has a picture in this folder or ZIP; may be repeated.")  # fmt: skip
+@click.option("--unique/--no-unique", default=True, show_default=True, help="Draw look-alikes again.")
+@click.option("--threshold", type=click.FloatRange(0, 100), default=DEFAULT_THRESHOLD, show_default=True,
+              help="Faces that are nearer than this are look-alikes.")  # fmt: skip
 @click.option("--pack-key", default="", help="Another key gives everybody another face.")
 @click.option("--limit", type=click.IntRange(0), help="Make only the first N portraits.")
-@click.option("--dry-run", is_flag=True, help="Say how the roster is read and what would be made.")
+@click.option("--dry-run", is_flag=True, help="Say how the roster is read and what would change.")
 @click.option("--encoding", help="If the file was read with the wrong letters, like cp1250.")
 @click.option("--separator", help="One character between the columns.")
 @click.option("--date-format", type=click.Choice(["dmy", "mdy", "ymd"]), help="Order of the birth dates.")
@@ -65,6 +84,13 @@ def facepack(
     rosters: tuple[Path, ...],
     out: Path,
     games: str,
+    mode: Mode,
+    only: tuple[str, ...],
+    reroll: tuple[str, ...],
+    undo_reroll: tuple[str, ...],
+    existing: tuple[Path, ...],
+    unique: bool,
+    threshold: float,
     pack_key: str,
     limit: int | None,
     dry_run: bool,
@@ -125,18 +151,38 @@ def facepack(
         "zero_pad_dates": zero_pad_dates,
         "limit": limit,
     }
+    options = PackOptions(
+        mode, only, reroll, undo_reroll, tuple(map(str, existing)), threshold if unique else None
+    )
     if dry_run:
-        plan = engine.part_of(plan_facepack(read, FacepackSettings(**settings)))
-        for job in plan.jobs[:20]:
-            click.echo(f"{job.path}  seed {job.seed}")
-        click.echo(
-            f"Would make {len(plan.jobs)} portraits and skip {len(plan.skipped)} rows. Nothing was written."
-        )
-        for row in plan.skipped[:20]:
-            click.echo(f"Row {row.row_number}: {row.reason}")
+        _preview(engine.part_of(plan_facepack(read, FacepackSettings(**settings))), out, options)
         return
     loading = {"model": model, "device": device, "engine": synthesis, "precision": precision}
-    _write(read, settings, out, workers, engine, loading)
+    _write(read, settings, out, workers, engine, loading, options)
+
+
+def _preview(plan: "FacepackPlan", out: Path, options: PackOptions) -> None:
+    """Print what would change."""
+    from ehmfaces.facepack.writer import preview_facepack
+
+    changes = preview_facepack(plan, out, options)
+    for action in ACTIONS:
+        people = changes.of(action)
+        for change in people[: 20 if action != "kept" else 0]:
+            drawn = f"  seed {change.seed(change.attempt)}" if change.is_drawn else f"  {change.reason}"
+            click.echo(f"{action}: {change.job.path}{drawn}")
+        if len(people) > 20 and action != "kept":
+            click.echo(f"{action}: ... and {len(people) - 20} more")
+    for path in changes.orphans[:20]:
+        click.echo(f"not in the roster: {path}")
+    made, kept = sum(change.is_drawn for change in changes.people), len(changes.of("kept"))
+    skipped = len(plan.skipped) + len(changes.of("skipped"))
+    click.echo(
+        f"Would make {made} portraits, keep {kept} and skip {skipped} rows; "
+        f"{len(changes.orphans)} pictures belong to nobody in the roster. Nothing was written."
+    )
+    for row in plan.skipped[:20]:
+        click.echo(f"Row {row.row_number}: {row.reason}")
 
 
 def _write(
@@ -146,6 +192,7 @@ def _write(
     workers: int,
     engine: EngineChoice,
     loading: dict[str, str | None],
+    options: PackOptions,
 ) -> None:
     """Make the pack with a progress bar; Ctrl-C keeps what is done."""
     import signal
@@ -155,7 +202,8 @@ def _write(
     from ehmfaces.facepack.plan import FacepackSettings, plan_facepack
     from ehmfaces.facepack.recipe import RendererRecipe
     from ehmfaces.facepack.render import renderer_for
-    from ehmfaces.facepack.writer import write_facepack
+    from ehmfaces.facepack.uniqueness import describe_uniqueness
+    from ehmfaces.facepack.writer import FacepackEvent, write_facepack
     from ehmfaces.hub import load_pipeline
 
     pipeline = load_pipeline(**loading, say=click.echo)
@@ -165,20 +213,30 @@ def _write(
     stopped: list[bool] = []
     before = signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
     try:
-        with tqdm(total=len(plan.jobs), desc="Portraits", unit="face", disable=None) as bar:
+        with tqdm(desc="Portraits", unit="face", disable=None) as bar:
+
+            def show(event: FacepackEvent) -> None:
+                bar.total = event.total
+                bar.update(event.done - bar.n)
+
             result = write_facepack(
                 plan,
                 recipe if engine.name == "ray" else lambda: renderer_for(pipeline, full),
                 out,
                 engine.build(workers),
-                progress=lambda event: bar.update(1) and None,
+                progress=show,
                 should_stop=lambda: bool(stopped),
+                options=options,
             )
     finally:
         signal.signal(signal.SIGINT, before)
-    click.echo(
+    counts = (
         f"{result.path}: {result.made} made, {result.kept} kept, {result.skipped} skipped, "
-        f"{result.not_made} not made; see report.csv in it for each row."
+        f"{result.not_made} not made"
     )
     if result.cancelled:
-        click.echo("Stopped early. Run the same command again for the whole pack.")
+        click.echo(f"{counts}. Stopped; what is done is kept. Run the same command again to go on.")
+        sys.exit(130)
+    click.echo(f"{counts}; see report.csv in it for each row.{describe_uniqueness(result.uniqueness)}")
+    for notice in result.notices:
+        click.echo(notice)

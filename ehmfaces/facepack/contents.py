@@ -20,6 +20,8 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_PICTURE_BYTES = 8 * 2**20
 MAX_ENTRIES = 400_000
 MAX_PACK_BYTES = 16 * 2**30
+MAX_RATIO = 10  # unpacked to packed; pictures hardly shrink
+_SMALL_BYTES = 64 * 2**20
 
 
 class PackContents(Protocol):
@@ -79,7 +81,7 @@ class ZipContents:
             FacepackError: It has more or larger entries than any pack.
         """
         entries = [info for info in archive.infolist() if _is_safe_name(info.filename)]
-        _check_sizes(archive.infolist(), name)
+        _check_sizes(archive, name)
         self._archive = archive
         self.pictures = {
             clash_key(info.filename): info.filename
@@ -142,10 +144,13 @@ def _is_safe_name(name: str) -> bool:
     return not ("\\" in name or ":" in name or "\0" in name or any(part in ("", ".", "..") for part in parts))
 
 
-def _check_sizes(entries: list[zipfile.ZipInfo], name: str) -> None:
+def _check_sizes(archive: zipfile.ZipFile, name: str) -> None:
+    entries = archive.infolist()
     total = sum(info.file_size for info in entries)
-    if len(entries) > MAX_ENTRIES or total > MAX_PACK_BYTES:
+    packed = sum(info.compress_size for info in entries)
+    if len(entries) > MAX_ENTRIES or total > min(MAX_PACK_BYTES, _SMALL_BYTES + MAX_RATIO * packed):
         raise FacepackError(
-            f'"{name}" has {len(entries)} entries of {total / 2**30:.1f} GB together; at most '
-            f"{MAX_ENTRIES} and {MAX_PACK_BYTES // 2**30} GB are allowed. Is it a pack of portraits?"
+            f'"{name}" has {len(entries)} entries, {total / 1e6:.0f} MB unpacked and {packed / 1e6:.0f} MB '
+            f"packed. At most {MAX_ENTRIES} entries, {MAX_PACK_BYTES // 2**30} GB and {MAX_RATIO} times the "
+            "packed size are allowed. Is it a pack of portraits?"
         )

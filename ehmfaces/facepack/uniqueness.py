@@ -10,8 +10,9 @@ products; the work grows with the square, but is seconds for 17,176 faces beside
 Not covered: pictures with the face elsewhere than in this package's formats; people who differ in hair only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -161,3 +162,17 @@ def compare_faces(
         return summarize([path for path, _ in measured], None, threshold, redrawn)
     _, nearest = find_alike(np.stack([features for _, features in measured]), threshold)
     return summarize([path for path, _ in measured], nearest, threshold, redrawn)
+
+
+def describe_uniqueness(uniqueness: Mapping[str, Any], *, names: bool = True) -> str:
+    """Return a sentence about what `summarize` gave, with a space in front; empty where nothing was compared.
+
+    Args:
+        uniqueness: As in settings.json.
+        names: Say whose faces are most alike.
+    """
+    if not uniqueness.get("between"):
+        return ""
+    redrawn = f"{uniqueness['redrawn']} look-alikes were drawn again; t" if uniqueness["redrawn"] else "T"
+    who = f" ({' and '.join(uniqueness['between'])})" if names else ""
+    return f" {redrawn}he two most alike faces{who} are {uniqueness['smallest_distance']:.1f} apart."

@@ -15,10 +15,12 @@ from typing import Any
 import gradio as gr
 
 from ehmfaces import endpoints
-from ehmfaces.errors import FacepackError, InputError
+from ehmfaces.errors import InputError
+from ehmfaces.facepack.changes import PackOptions
 from ehmfaces.facepack.games import GAMES
 from ehmfaces.facepack.manifest import REPORT_NAME
 from ehmfaces.facepack.plan import FacepackPlan, FacepackSettings, plan_facepack
+from ehmfaces.facepack.uniqueness import DEFAULT_THRESHOLD, describe_uniqueness
 from ehmfaces.facepack.writer import FacepackEvent, FacepackResult, iter_facepack
 from ehmfaces.types import NoiseMode
 from ehmfaces.ui import fields
@@ -77,6 +79,10 @@ def make_facepack(session: Session) -> Callable[..., Iterator[View]]:
         classification_column: str = "",
         model: str = DEFAULT,
         games: str = DEFAULT_GAMES,
+        pack: str | None = None,
+        only: str = "",
+        reroll: str = "",
+        unique: bool = True,
         request: gr.Request | None = None,
     ) -> Iterator[View]:
         """Make one portrait for each person of a roster and give back a ZIP with the game's file names.
@@ -104,6 +110,10 @@ def make_facepack(session: Session) -> Callable[..., Iterator[View]]:
             classification_column: Title or position of the column that tells players from staff.
             model: "default", or another of the models that this page offers.
             games: "ehm", "fm", "ootp", "fhm", "zengm", or several with commas.
+            pack: A ZIP made earlier: its pictures stay, newcomers are added.
+            only: Names of people, with commas; nobody else is drawn.
+            reroll: Names of people of that ZIP, with commas, who get another face.
+            unique: Draw faces that are too much alike again.
             request: Filled in by the server.
 
         Returns:
@@ -126,7 +136,13 @@ def make_facepack(session: Session) -> Callable[..., Iterator[View]]:
             model_id=renderer.pipeline.model_id,
             model_hash=renderer.pipeline.model_hash,
         )
-        run = PackRun(session, plan_facepack(people, settings), _key(request))
+        options = PackOptions(
+            only=_names(only),
+            reroll=_names(reroll),
+            threshold=DEFAULT_THRESHOLD if unique else None,
+            is_partial_published=True,
+        )
+        run = PackRun(session, plan_facepack(people, settings), _key(request), options, pack)
         yield from run.watch(lambda seed: session.render(renderer, seed))
 
     return facepack
@@ -140,6 +156,12 @@ def _check_limit(limit: float | None) -> int | None:
     return int(limit)
 
 
+def _names(text: str | None) -> tuple[str, ...]:
+    """Return names that are separated by commas or lines."""
+    names = (text or "").replace("\n", ",").replace(";", ",").split(",")
+    return tuple(name.strip() for name in names if name.strip())
+
+
 def _key(request: gr.Request | None) -> str:
     return str(getattr(request, "session_hash", None) or id(request))
 
@@ -151,11 +173,22 @@ class PackRun:
         session: Limits, jobs and folders.
         plan: What is to be made.
         key: Names the visitor, for cancelling.
+        options: What may change in an earlier pack.
+        pack: A ZIP made earlier.
     """
 
-    def __init__(self, session: Session, plan: FacepackPlan, key: str) -> None:
+    def __init__(
+        self,
+        session: Session,
+        plan: FacepackPlan,
+        key: str,
+        options: PackOptions | None = None,
+        pack: str | None = None,
+    ) -> None:
         """Prepare a private folder; nothing is made yet."""
         self._session = session
+        self._options = options or PackOptions(is_partial_published=True)
+        self._earlier = pack
         self._plan = plan
         self._key = key
         self._folder = session.new_folder()
@@ -168,7 +201,7 @@ class PackRun:
         Closing this iterator ends the run; what is done stays in the ZIP.
 
         Raises:
-            FacepackError: The ZIP cannot be written and nothing of it is left.
+            FacepackError: The ZIP cannot be written, or the earlier one cannot be read.
         """
         job = self._session.start_job(self._key)
         try:
@@ -179,7 +212,11 @@ class PackRun:
 
     def _watch_job(self, worker: Callable[[int], bytes], job: Job) -> Iterator[View]:
         target = self._folder / "facepack.zip"
-        events = iter_facepack(self._plan, lambda: worker, target, should_stop=job.should_stop)
+        if self._earlier:
+            shutil.copyfile(self._earlier, target)
+        events = iter_facepack(
+            self._plan, lambda: worker, target, should_stop=job.should_stop, options=self._options
+        )
         shown_at = 0.0
         try:
             while True:
@@ -190,10 +227,6 @@ class PackRun:
                     yield self._progress(event), list(self._faces), None, None
         except StopIteration as end:
             yield self._last_view(_result_sentence(end.value, job), end.value.path)
-        except FacepackError as error:
-            if not target.exists():
-                raise
-            yield self._last_view(str(error), target)
         finally:
             events.close()
 
@@ -204,6 +237,7 @@ class PackRun:
         path = self._folder / f"row{event.job.row_number}.png"
         path.write_bytes(event.png)
         caption = f"{event.job.first_name} {event.job.last_name}".strip()
+        self._faces = [face for face in self._faces if face[0] != str(path)]  # a look-alike drawn again
         self._faces.insert(0, (str(path), caption))
         del self._faces[self._session.limits.gallery_faces :]
 
@@ -211,6 +245,8 @@ class PackRun:
         rate = event.done / max(time.monotonic() - self._began, 1e-3)
         left = (event.total - event.done) / rate
         words = f"{event.done} of {event.total} portraits, {rate:.1f} a second, {_duration(left)} left."
+        if event.done == event.total:
+            words = f"{event.total} portraits drawn; comparing the faces."
         return status_html(words, event.done / event.total)
 
     def _last_view(self, sentence: str, path: Path) -> View:
@@ -231,9 +267,15 @@ def _duration(seconds: float) -> str:
 
 
 def _result_sentence(result: FacepackResult, job: Job) -> str:
-    counts = f"{result.made} portraits made, {result.skipped} rows skipped"
+    kept = f"{result.kept} kept, " if result.kept else ""
+    counts = f"{result.made} portraits made, {kept}{result.skipped} rows skipped"
     if not result.cancelled:
-        return f"Done: {counts}. The ZIP and its report are ready."
+        size = result.path.stat().st_size / 1e6
+        notices = "".join(f" {notice}" for notice in result.notices)
+        return (
+            f"Done: {counts}. The ZIP ({size:.1f} MB) and its report are ready."
+            f"{describe_uniqueness(result.uniqueness, names=False)}{notices}"
+        )
     why = "Cancelled" if job.cancelled.is_set() else "The time for one pack is used up"
     return f"{why}: {counts}, {result.not_made} not made. What is done is in the ZIP."
 
@@ -308,12 +350,13 @@ def build_facepack_tab(session: Session, model: gr.Dropdown) -> None:
             elem_classes="ehm-table",
         )
         settings = _build_settings_part()
+        changes = _build_changes_part(session)
         with gr.Row():
             start = gr.Button("Make the facepack", variant="primary", min_width=160)
             cancel = gr.Button("Cancel and keep what is done", min_width=160)
         status = gr.HTML(label="Status", show_label=False, elem_classes="ehm-status")
         with gr.Row():
-            pack = gr.File(label="Facepack (ZIP)", interactive=False, min_width=200, height=110)
+            made = gr.File(label="Facepack (ZIP)", interactive=False, min_width=200, height=110)
             report = gr.File(label="Report (CSV)", interactive=False, min_width=200, height=110)
         faces = gr.Gallery(
             label="Newest faces", columns=6, height="auto", object_fit="contain", format="png",
@@ -331,8 +374,8 @@ def build_facepack_tab(session: Session, model: gr.Dropdown) -> None:
         correction.input(**read_event)
     start.click(
         make_facepack(session),
-        [roster, *settings, *corrections, model, games],
-        [status, faces, pack, report],
+        [roster, *settings, *corrections, model, games, *changes],
+        [status, faces, made, report],
         api_name=endpoints.FACEPACK,
         concurrency_id=PACK_QUEUE,
         concurrency_limit=1,
@@ -377,3 +420,22 @@ def _build_settings_part() -> list[Any]:
             noise, cutout = fields.noise_field(), fields.cutout_field()
             padded = gr.Checkbox(False, label="Zeros in dates (07_03_2006)", info="EHM expects 7_3_2006.")
     return [pack_key, truncation, noise, portrait_format, background, cutout, limit, padded]
+
+
+def _build_changes_part(session: Session) -> list[Any]:
+    with gr.Accordion("Extend or change a pack", open=False):
+        most = session.limits.max_upload_bytes // 2**20
+        pack = gr.File(
+            label=f"A facepack made earlier (ZIP, up to {most} MB); its pictures stay",
+            file_types=[".zip"],
+            height=110,
+        )
+        with gr.Row():
+            only = gr.Textbox(
+                "", label="Only", info="Names, with commas. Nobody else is drawn.", max_length=5000
+            )
+            reroll = gr.Textbox(
+                "", label="Another face for", info="Names of people in that ZIP.", max_length=5000
+            )
+        unique = gr.Checkbox(True, label="Draw faces that are too much alike again")
+    return [pack, only, reroll, unique]

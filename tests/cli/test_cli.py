@@ -119,6 +119,7 @@ def test_facepack_accounts_for_every_row(roster, tmp_path):
             "players/Jirí_Stepnohorský_19_9_2003.png",
             "report.csv",
             "settings.json",
+            "manifest.jsonl",
         }
         rows = list(csv.DictReader(io.StringIO(pack.read("report.csv").decode("utf-8-sig"))))
         assert [row["status"] for row in rows] == ["made", "made", "skipped"]
@@ -143,7 +144,7 @@ def test_a_shuffled_roster_gives_identical_pictures(roster, tmp_path):
 
 def test_dry_run_writes_nothing(roster, tmp_path):
     output = run("facepack", roster, "--out", tmp_path / "pack.zip", "--dry-run", "--column", "last_name=2")
-    assert "Would make 2 portraits and skip 1 rows" in output
+    assert "Would make 2 portraits, keep 0 and skip 1 rows" in output
     assert not (tmp_path / "pack.zip").exists()
     assert "not FIELD=COLUMN" in run("facepack", roster, "--out", "x.zip", "--column", "nonsense", code=2)
 

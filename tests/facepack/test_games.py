@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ehmfaces.errors import FacepackError
-from ehmfaces.facepack.filenames import clash_key, fold_to_latin1
 from ehmfaces.facepack.changes import PackOptions
+from ehmfaces.facepack.filenames import clash_key, fold_to_latin1
 from ehmfaces.facepack.games import GAMES, NamedFace, NamingRules, game_lists, get_games, plain_name
 from ehmfaces.facepack.plan import FacepackSettings, plan_facepack
 from ehmfaces.facepack.writer import write_facepack
