@@ -120,8 +120,13 @@ def plan_signals(
 ) -> list[Signal]:
     """Return what leaves each of the `num_layers + 1` layers (the first entry also enters layer 0).
 
+    Raises:
+        ValueError: No layer would be left to grow.
+
     Source: "Alias-Free Generative Adversarial Networks", section 3.2 and figure 4.
     """
+    if not 0 <= num_critical < num_layers:
+        raise ValueError(f"num_critical {num_critical} is not a number from 0 to below {num_layers} layers.")
     last_cutoff = img_resolution / 2
     last_stopband = last_cutoff * last_stopband_rel
     progress = np.minimum(np.arange(num_layers + 1) / (num_layers - num_critical), 1)

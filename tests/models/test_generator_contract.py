@@ -138,3 +138,8 @@ def test_only_stylegan3_turns_and_shifts(generator):
         pipeline([1], rotation_deg=float("nan"))
     with pytest.raises(LatentError, match="not two numbers"):
         pipeline([1], translation=(0.1,))
+
+
+def test_layers_that_cannot_be_are_a_sentence():
+    with pytest.raises(ValueError, match="num_critical 4 is not a number from 0 to below 4"):
+        StyleGAN3Generator(8, 0, 8, 16, 3, num_layers=4, num_critical=4)
