@@ -15,9 +15,10 @@ from typing import Any
 from ehmfaces.errors import FacepackError
 from ehmfaces.facepack.filenames import clash_key
 from ehmfaces.facepack.games import Game, NamedFace, NamingRules, NewgenIds, game_lists, get_games
+from ehmfaces.latents.directions import Sex
 from ehmfaces.roster.entry import Roster, RosterEntry
 from ehmfaces.seeds import person_seed
-from ehmfaces.types import NoiseMode, Seed
+from ehmfaces.types import NoiseMode, PngSize, Seed
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class FacepackSettings:
         truncation_psi: 1 = off.
         noise_mode: Noise of the generator.
         cutout: Name of a cut-out back-end.
+        sex: Of everybody: "any", "men" or "women"; for models with directions.
+        png_size: "full", "small" (a third of the bytes less) or "palette" (visible bands).
         zero_pad_dates: Write 07_03_2006 where the game expects 7_3_2006.
         games: Names of the games that the pack is for, with commas; each picture is there for all of them.
         latin1_names: EHM: replace letters that the game cannot store.
@@ -47,6 +50,8 @@ class FacepackSettings:
     truncation_psi: float = 0.7
     noise_mode: NoiseMode = "const"
     cutout: str = "deeplab"
+    sex: Sex = "any"
+    png_size: PngSize = "full"
     zero_pad_dates: bool = False
     games: str = "ehm"
     latin1_names: bool = True

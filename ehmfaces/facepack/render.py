@@ -117,6 +117,8 @@ def renderer_for(pipeline: FacePipeline, settings: FacepackSettings) -> Portrait
         parse_color(settings.background),
         settings.truncation_psi,
         settings.noise_mode,
+        wishes=Wishes(settings.sex),
+        png_size=settings.png_size,
     )
 
 

@@ -29,7 +29,7 @@ _GRID = (16, 20)
 _SCALE = 30.0  # steps of the whole numbers for one standard deviation
 _UNIT = 40.0 / (_SCALE * (_GRID[0] * _GRID[1]) ** 0.5)  # distance of one step in one number
 _LEAST_CONTRAST = 2.0  # of 255; below that there is no face
-_BLOCK = 1024
+_BLOCK = 512
 _BOX = (0.3, 0.36, 0.7, 0.88)  # inner face: left, top, right, bottom; across counted from the middle
 
 

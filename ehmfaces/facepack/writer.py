@@ -320,6 +320,7 @@ class _Run:
         self._failed: dict[str, str] = {}
         self._nearest: Nearest | None = None
         self._compared: list[str] = []
+        self._still_alike = 0
         self._old_faces: list[tuple[str, Features]] | None = None
 
     def _head(self) -> dict[str, Any]:
@@ -427,15 +428,19 @@ class _Run:
         if len(faces) < 2:
             return []
         pairs, self._nearest = find_alike(np.stack([features for _, features in faces]), threshold)
-        is_fixed = [self._is_fixed(change) for change in people]
-        ranks = [
-            (change.job.seed if change else 0, path) for change, (path, _) in zip(people, faces, strict=True)
-        ]
-        chosen = choose_redrawn(pairs, ranks, is_fixed)
+        worn_out = {index for index, change in enumerate(people) if self._is_worn_out(change)}
+        self._still_alike = sum(not worn_out.isdisjoint(pair) for pair in pairs)
+        pairs = [pair for pair in pairs if worn_out.isdisjoint(pair)]
+        is_fixed = [change is None or change.is_fixed for change in people]
+        chosen = choose_redrawn(pairs, [self._rank(change) for change in people], is_fixed)
         return [person for index in chosen if (person := people[index]) is not None]
 
-    def _is_fixed(self, change: Change | None) -> bool:
-        return change is None or change.is_fixed or self._attempts[change.job.path] >= MAX_ATTEMPTS
+    def _rank(self, change: Change | None) -> tuple[int, Seed, str]:
+        """Return who stays: whoever has the first face, then by a number that is the person's own."""
+        return (self._attempts[change.job.path], change.job.seed, change.job.path) if change else (0, 0, "")
+
+    def _is_worn_out(self, change: Change | None) -> bool:
+        return change is not None and self._attempts[change.job.path] >= MAX_ATTEMPTS
 
     def _faces_that_stay(self) -> list[tuple[str, Features]]:
         """Return the faces of pictures that are there already: kept ones, and of people not in the roster."""
@@ -522,9 +527,8 @@ class _Run:
         ]
 
     def _notices(self) -> tuple[str, ...]:
-        worn_out = sum(attempt >= MAX_ATTEMPTS for attempt in self._attempts.values())
-        text = f"{worn_out} faces are still like another one after {MAX_ATTEMPTS} attempts."
-        return (*self._changes.notices, text) if worn_out else self._changes.notices
+        text = f"{self._still_alike} pairs of faces are still alike after {MAX_ATTEMPTS} attempts."
+        return (*self._changes.notices, text) if self._still_alike else self._changes.notices
 
     def _out_of_space(self, error: Exception) -> FacepackError:
         cause = error if isinstance(error, OSError) else error.__cause__
