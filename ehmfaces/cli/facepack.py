@@ -14,7 +14,8 @@ from ehmfaces.cli.options import engine_options as synthesis_options
 from ehmfaces.facepack.changes import ACTIONS, MODES, Mode, PackOptions
 from ehmfaces.facepack.games import NewgenIds
 from ehmfaces.facepack.uniqueness import DEFAULT_THRESHOLD
-from ehmfaces.types import NoiseMode
+from ehmfaces.latents.directions import Sex
+from ehmfaces.types import NoiseMode, PngSize
 
 if TYPE_CHECKING:
     from ehmfaces.facepack.plan import FacepackPlan
@@ -54,6 +55,10 @@ def _columns(_ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...
 @click.option("--threshold", type=click.FloatRange(0, 100), default=DEFAULT_THRESHOLD, show_default=True,
               help="Faces that are nearer than this are look-alikes.")  # fmt: skip
 @click.option("--pack-key", default="", help="Another key gives everybody another face.")
+@click.option("--sex", type=click.Choice(["any", "men", "women"]),
+              help="Who is made. Default: men, where the model can tell.")  # fmt: skip
+@click.option("--png", "png_size", type=click.Choice(["full", "small", "palette"]), default="full",
+              show_default=True, help="small: a third less, hard to see; palette: bands.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(0), help="Make only the first N portraits.")
 @click.option("--dry-run", is_flag=True, help="Say how the roster is read and what would change.")
 @click.option("--encoding", help="If the file was read with the wrong letters, like cp1250.")
@@ -92,6 +97,8 @@ def facepack(
     unique: bool,
     threshold: float,
     pack_key: str,
+    sex: Sex | None,
+    png_size: PngSize,
     limit: int | None,
     dry_run: bool,
     encoding: str | None,
@@ -144,6 +151,8 @@ def facepack(
         "truncation_psi": truncation_psi,
         "noise_mode": noise_mode,
         "cutout": backend,
+        "sex": sex or "any",
+        "png_size": png_size,
         "games": games,
         "latin1_names": not keep_letters,
         "fm_newgen_ids": fm_newgen_ids,
@@ -158,6 +167,8 @@ def facepack(
         _preview(engine.part_of(plan_facepack(read, FacepackSettings(**settings))), out, options)
         return
     loading = {"model": model, "device": device, "engine": synthesis, "precision": precision}
+    if sex is None:
+        del settings["sex"]
     _write(read, settings, out, workers, engine, loading, options)
 
 
@@ -207,6 +218,7 @@ def _write(
     from ehmfaces.hub import load_pipeline
 
     pipeline = load_pipeline(**loading, say=click.echo)
+    settings.setdefault("sex", "men" if pipeline.directions else "any")
     full = FacepackSettings(**settings, model_id=pipeline.model_id, model_hash=pipeline.model_hash)
     plan = engine.part_of(plan_facepack(read, full))
     recipe = RendererRecipe(full, **loading)  # small: it travels to the actors

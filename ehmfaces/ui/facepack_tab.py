@@ -22,6 +22,7 @@ from ehmfaces.facepack.manifest import REPORT_NAME
 from ehmfaces.facepack.plan import FacepackPlan, FacepackSettings, plan_facepack
 from ehmfaces.facepack.uniqueness import DEFAULT_THRESHOLD, describe_uniqueness
 from ehmfaces.facepack.writer import FacepackEvent, FacepackResult, iter_facepack
+from ehmfaces.latents.directions import Sex, Wishes
 from ehmfaces.types import NoiseMode
 from ehmfaces.ui import fields
 from ehmfaces.ui.boundary import with_sentences
@@ -83,6 +84,7 @@ def make_facepack(session: Session) -> Callable[..., Iterator[View]]:
         only: str = "",
         reroll: str = "",
         unique: bool = True,
+        sex: Sex = "men",
         request: gr.Request | None = None,
     ) -> Iterator[View]:
         """Make one portrait for each person of a roster and give back a ZIP with the game's file names.
@@ -114,6 +116,7 @@ def make_facepack(session: Session) -> Callable[..., Iterator[View]]:
             only: Names of people, with commas; nobody else is drawn.
             reroll: Names of people of that ZIP, with commas, who get another face.
             unique: Draw faces that are too much alike again.
+            sex: "any", "men" or "women"; without meaning for models that cannot tell.
             request: Filled in by the server.
 
         Returns:
@@ -123,6 +126,9 @@ def make_facepack(session: Session) -> Callable[..., Iterator[View]]:
         corrections = Corrections.from_texts(encoding, separator, date_order, *columns, classification_column)
         people = read_upload(roster, corrections, session.limits, games or DEFAULT_GAMES)
         renderer = session.renderer(portrait_format, background, truncation_psi, noise_mode, cutout, model)
+        if renderer.pipeline.directions is None:
+            sex = "any"
+        renderer.wishes = Wishes(sex)
         settings = FacepackSettings(
             pack_key=pack_key or "",
             portrait_format=portrait_format,
@@ -130,6 +136,7 @@ def make_facepack(session: Session) -> Callable[..., Iterator[View]]:
             truncation_psi=float(truncation_psi),
             noise_mode=noise_mode,
             cutout=cutout,
+            sex=sex,
             zero_pad_dates=bool(zero_pad_dates),
             games=games or DEFAULT_GAMES,
             limit=_check_limit(limit),
@@ -349,7 +356,7 @@ def build_facepack_tab(session: Session, model: gr.Dropdown) -> None:
             column_widths=["60px", "130px", "140px", "110px", "130px", "80px", "460px"],
             elem_classes="ehm-table",
         )
-        settings = _build_settings_part()
+        settings, sex = _build_settings_part()
         changes = _build_changes_part(session)
         with gr.Row():
             start = gr.Button("Make the facepack", variant="primary", min_width=160)
@@ -374,7 +381,7 @@ def build_facepack_tab(session: Session, model: gr.Dropdown) -> None:
         correction.input(**read_event)
     start.click(
         make_facepack(session),
-        [roster, *settings, *corrections, model, games, *changes],
+        [roster, *settings, *corrections, model, games, *changes, sex],
         [status, faces, made, report],
         api_name=endpoints.FACEPACK,
         concurrency_id=PACK_QUEUE,
@@ -401,7 +408,7 @@ def _correction(label: str, choices: list[Any]) -> gr.Dropdown:
     return gr.Dropdown(choices, value="", label=label, allow_custom_value=True)
 
 
-def _build_settings_part() -> list[Any]:
+def _build_settings_part() -> tuple[list[Any], gr.Radio]:
     with gr.Accordion("How the portraits look", open=True):
         with gr.Row():
             pack_key = gr.Textbox(
@@ -415,11 +422,12 @@ def _build_settings_part() -> list[Any]:
                 0, label="At most", info="0 = everybody.", precision=0, minimum=0, min_width=120
             )
             portrait_format, background = fields.format_field(), fields.background_field()
+        sex = fields.sex_field("men")
         truncation = fields.truncation_field()
         with gr.Accordion("More", open=False):
             noise, cutout = fields.noise_field(), fields.cutout_field()
             padded = gr.Checkbox(False, label="Zeros in dates (07_03_2006)", info="EHM expects 7_3_2006.")
-    return [pack_key, truncation, noise, portrait_format, background, cutout, limit, padded]
+    return [pack_key, truncation, noise, portrait_format, background, cutout, limit, padded], sex
 
 
 def _build_changes_part(session: Session) -> list[Any]:

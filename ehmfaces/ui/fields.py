@@ -36,9 +36,14 @@ def noise_field() -> gr.Radio:
     return gr.Radio(list(get_args(NoiseMode)), value="const", label="Noise", info=NOISE_WORDS)
 
 
+def sex_field(value: str) -> gr.Radio:
+    """Build the choice of sex."""
+    return gr.Radio(["any", "men", "women"], value=value, label="Sex")
+
+
 def wish_fields() -> list[gr.Radio | gr.Slider]:
     """Build the choice of sex and the sliders of age, smile, skin and hair."""
-    sex = gr.Radio(["any", "men", "women"], value="any", label="Sex")
+    sex = sex_field("any")
     sliders = {
         "Age": "left younger, right older",
         "Smile": "right smiling",
