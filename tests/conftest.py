@@ -56,6 +56,7 @@ def hub(monkeypatch, tmp_path):
     sleep = time.sleep  # the client waits seconds between its tries
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: sleep(min(seconds, 0.01)))
     with HubServer() as server:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # this Hub is on loopback
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
