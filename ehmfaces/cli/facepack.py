@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ehmfaces.facepack.plan import FacepackPlan
 
 
+PLACE = click.Path(path_type=Path)  # a folder or a file
+
+
 def _columns(_ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...]) -> dict[str, int | str]:
     columns: dict[str, int | str] = {}
     for pair in pairs:
@@ -34,7 +37,7 @@ def _columns(_ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...
 @click.command()
 @click.argument("rosters", type=FILE, nargs=-1, required=True, metavar="ROSTER...")
 @click.option(
-    "--out", type=FILE, required=True, help="A folder, or a ZIP by its ending. What is there is extended."
+    "--out", type=PLACE, required=True, help="A folder, or a ZIP by its ending. What is there is extended."
 )
 @click.option(
     "--game",
@@ -49,7 +52,7 @@ def _columns(_ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...
 @click.option("--only", multiple=True, metavar="NAME", help="Draw nobody else; may be repeated.")
 @click.option("--reroll", multiple=True, metavar="NAME", help="Another face, from now on; may be repeated.")
 @click.option("--undo-reroll", multiple=True, metavar="NAME", help="Back to the face before.")
-@click.option("--existing", type=FILE, multiple=True, metavar="PLACE",
+@click.option("--existing", type=PLACE, multiple=True, metavar="PLACE",
               help="Pass over who has a picture in this folder or ZIP; may be repeated.")  # fmt: skip
 @click.option("--unique/--no-unique", default=True, show_default=True, help="Draw look-alikes again.")
 @click.option("--threshold", type=click.FloatRange(0, 100), default=DEFAULT_THRESHOLD, show_default=True,
