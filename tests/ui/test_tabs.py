@@ -296,3 +296,23 @@ def test_corrections_leave_out_what_is_empty():
 def test_about_names_limits_and_model(session):
     assert "20,000 rows" in about_text(session)
     assert "tests/tiny" in model_text(session)
+
+
+def test_an_earlier_pack_is_extended_and_one_face_changed(session):
+    facepack = make_facepack(session)
+    first = list(facepack(str(EXAMPLE), limit=2))[-1][2]
+    with zipfile.ZipFile(first) as archive:
+        before = {name: archive.read(name) for name in archive.namelist() if name.endswith(".png")}
+    rerolled = sorted(before)[0]
+    name = rerolled.partition("/")[2]
+    status, _, second, _ = list(facepack(str(EXAMPLE), limit=4, pack=first, reroll=f"{name}, "))[-1]
+    assert "3 portraits made, 1 kept" in status
+    with zipfile.ZipFile(second) as archive:
+        after = {name: archive.read(name) for name in archive.namelist() if name.endswith(".png")}
+    assert len(after) == 4
+    assert after[rerolled] != before[rerolled]
+    assert {key for key in before if after[key] == before[key]} == set(before) - {rerolled}
+    with pytest.raises(gr.Error, match="nobody is called"):
+        list(facepack(str(EXAMPLE), limit=4, pack=first, only="Nobody\nAt all"))
+    with pytest.raises(gr.Error, match="no readable ZIP"):
+        list(facepack(str(EXAMPLE), limit=4, pack=str(EXAMPLE)))
