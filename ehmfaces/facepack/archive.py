@@ -1,9 +1,8 @@
-"""A ZIP file that is the same for the same content, and that survives a full disk.
+"""A ZIP file that is the same for the same content.
 
 Owns the bytes of a ZIP: entries are stored (PNG is compressed already), with fixed time stamps, in the
-order they come; more than 4 GB or 65,535 entries use ZIP64. Each entry is on the disk before the next
-begins, and entries can be taken back, so that a ZIP can be finished where the disk is full. (Python's
-zipfile cannot be finished after a failed write.) Does not know what is in the entries.
+order they come; more than 4 GB or 65,535 entries use ZIP64. The bytes depend on nothing but the entries, on
+no version of a library either. Does not know what is in the entries.
 """
 
 import struct
@@ -39,13 +38,8 @@ class ArchiveWriter:
         self._entries: list[_Entry] = []
         self._end = 0
 
-    @property
-    def entry_count(self) -> int:
-        """Return how many entries are complete."""
-        return len(self._entries)
-
     def add(self, name: str, data: bytes) -> None:
-        """Append one entry; when that fails, the archive is as it was before.
+        """Append one entry.
 
         Args:
             name: Path with forward slashes.
@@ -55,44 +49,24 @@ class ArchiveWriter:
             OSError: The disk is full or gone.
         """
         entry = _Entry(name.encode("utf-8"), zlib.crc32(data), len(data), self._end)
-        try:
-            self._write(_local_header(entry))
-            self._write(data)
-        except OSError:
-            self._rewind()
-            raise
+        self._write(_local_header(entry))
+        self._write(data)
         self._entries.append(entry)
         self._end = entry.offset + 30 + len(entry.name) + entry.size
 
-    def drop_last(self, count: int) -> None:
-        """Take back the last entries, which frees their space."""
-        kept = self._entries[: max(0, len(self._entries) - count)]
-        if len(kept) < len(self._entries):
-            self._end = self._entries[len(kept)].offset
-        self._entries = kept
-        self._rewind()
-
     def finish(self) -> None:
-        """Write the directory of entries; when that fails, it can be tried again.
+        """Write the directory of entries.
 
         Raises:
             OSError: The disk is full or gone.
         """
         directory = b"".join(map(_directory_entry, self._entries))
-        try:
-            self._write(directory + _end_records(len(self._entries), len(directory), self._end))
-        except OSError:
-            self._rewind()
-            raise
+        self._write(directory + _end_records(len(self._entries), len(directory), self._end))
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) :]
-
-    def _rewind(self) -> None:
-        self._file.seek(self._end)
-        self._file.truncate()
 
 
 def _local_header(entry: _Entry) -> bytes:

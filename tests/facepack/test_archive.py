@@ -2,8 +2,6 @@ import io
 import random
 import zipfile
 
-import pytest
-
 from ehmfaces.facepack import archive
 from ehmfaces.facepack.archive import ArchiveWriter
 
@@ -39,21 +37,6 @@ def test_empty_zip_is_valid():
         assert pack.namelist() == []
 
 
-def test_entries_can_be_taken_back():
-    file = io.BytesIO()
-    writer = ArchiveWriter(file)
-    for name in "abc":
-        writer.add(name, b"12345")
-    writer.drop_last(2)
-    writer.drop_last(0)
-    assert writer.entry_count == 1
-    writer.add("d", b"6")
-    writer.finish()
-    assert zipfile.ZipFile(file).namelist() == ["a", "d"]
-    writer.drop_last(99)
-    assert writer.entry_count == 0
-
-
 def test_more_entries_than_a_plain_zip_can_count():
     with zipfile.ZipFile(zip_of((f"{number}.png", b"") for number in range(65_600))) as pack:
         assert len(pack.namelist()) == 65_600
@@ -76,15 +59,3 @@ def test_offsets_beyond_four_gigabytes(tmp_path):
 def test_zip64_records_are_written_only_where_needed():
     assert archive._end_records(1, 50, 100)[:4] == b"PK\x05\x06"
     assert archive._end_records(70_000, 50, 100)[:4] == b"PK\x06\x06"
-
-
-def test_failed_write_leaves_the_archive_as_it_was(tmp_path):
-    path = tmp_path / "x"
-    path.write_bytes(b"")
-    with path.open("rb", buffering=0) as file:
-        writer = ArchiveWriter(file)
-        with pytest.raises(OSError, match=r"not open for writing|not writable"):
-            writer.add("a", b"x")
-        assert writer.entry_count == 0
-        with pytest.raises(OSError, match=r"not open for writing|not writable"):
-            writer.finish()

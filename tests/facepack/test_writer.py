@@ -175,6 +175,19 @@ def test_closing_the_generator_keeps_what_is_done_and_an_earlier_pack(tmp_path):
     assert write_facepack(make_plan(), make_worker, out).made == 18
 
 
+def test_an_error_in_progress_keeps_what_is_done(tmp_path):
+    def interrupt(event):
+        if event.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_facepack(make_plan(), make_worker, tmp_path / "p.zip", progress=interrupt)
+    assert len(list((tmp_path / "p.zip.work").rglob("*.png"))) == 2
+    events = []
+    assert write_facepack(make_plan(), make_worker, tmp_path / "p.zip", progress=events.append).made == 20
+    assert len(events) == 18
+
+
 def test_a_model_that_cannot_be_loaded_leaves_nothing(tmp_path):
     def make_no_worker():
         raise ModelError("no weights")
