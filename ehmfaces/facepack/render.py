@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+import torch
 from PIL import Image as PILImage
 
 from ehmfaces import __version__
@@ -31,6 +32,9 @@ PAPER = (255, 255, 255)
 class PortraitRenderer:
     """Makes portraits with fixed settings.
 
+    Having one sets this process to one thread for each portrait: sums that are split over threads differ in
+    their last bits, and a face must not depend on the number of cores. Speed comes from several workers.
+
     Args:
         pipeline: The generator.
         cutout: The cut-out back-end, or None to keep the generator's background.
@@ -52,6 +56,10 @@ class PortraitRenderer:
     truncation_cutoff: int | None = None
     wishes: Wishes = field(default_factory=Wishes)
     png_size: PngSize = "full"
+
+    def __post_init__(self) -> None:
+        """Compute on one thread from now on."""
+        torch.set_num_threads(1)
 
     def render(self, seed: Seed) -> bytes:
         """Return the finished portrait of a seed as PNG bytes."""
