@@ -357,7 +357,8 @@ def test_names_never_leave_the_folders_of_the_pack(page_url):
     csv.writer(text).writerows([*((*names, f"{day + 1}.2.2003") for day, names in enumerate(EVIL_NAMES))])
     for entry in make_pack(page_url, HEADER + text.getvalue()):
         assert re.fullmatch(
-            r'(players|nonplayers)/[^/\\:*?"<>|\x00-\x1f]+\.png|report\.csv|settings\.json', entry
+            r'(players|nonplayers)/[^/\\:*?"<>|\x00-\x1f]+\.png|report\.csv|settings\.json|manifest\.jsonl',
+            entry,
         )
         assert ".." not in entry.split("/")
 
