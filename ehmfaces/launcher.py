@@ -2,6 +2,8 @@
 
 Owns the allocator's thresholds and the behaviour of waiting threads. EHMFACES_TUNING=0 leaves all as it is;
 variables that are set already stay.
+
+Knows no model and no command.
 """
 
 import ctypes

@@ -1,4 +1,7 @@
-"""`ehmfaces check`: what is wrong with a facepack, and mending what is safe."""
+"""`ehmfaces check`: what is wrong with a facepack, and mending what is safe.
+
+Owns options, printing and the exit code; knows no rule.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

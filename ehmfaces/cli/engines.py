@@ -1,4 +1,7 @@
-"""Options that say where portraits are made: threads here, or actors of a Ray cluster."""
+"""Options that say where portraits are made: threads here, or actors of a Ray cluster.
+
+Owns these options; does not know what computes a picture (`synthesis`).
+"""
 
 import functools
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""`ehmfaces merge`: one pack from the packs of `--shard`."""
+"""`ehmfaces merge`: one pack from the packs of `--shard`.
+
+Owns printing; how packs are merged is in `facepack.shards`.
+"""
 
 from pathlib import Path
 

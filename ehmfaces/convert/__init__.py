@@ -1,1 +1,4 @@
-"""Foreign checkpoints, read as data: nothing that is in them is ever imported, called or run."""
+"""Foreign checkpoints, read as data: nothing that is in them is ever imported, called or run.
+
+Knows no Hub and no pipeline.
+"""

@@ -1,1 +1,4 @@
-"""Ways to compute ws -> picture with one network: engines, number formats, and exported graphs."""
+"""Ways to compute ws -> picture with one network: engines, number formats, and exported graphs.
+
+Knows no seed, file or command.
+"""

@@ -2,6 +2,8 @@
 
 Owns the pairing of ws with people and the test on people left out. The fit itself is in
 `latents.directions`.
+
+Does not know the labels' file or where directions are kept.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,7 @@
-"""The Check tab and the endpoint of the same name: a facepack in, what is wrong with it out."""
+"""The Check tab and the endpoint of the same name: a facepack in, what is wrong with it out.
+
+Owns the layout and the table of findings; knows no rule.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

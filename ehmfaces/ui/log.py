@@ -3,6 +3,8 @@
 Owns which facts are written: time, event, endpoint, milliseconds, counts, status, request number and an
 anonymous name of the visitor that changes with every start. Never: names of people, names or contents of
 files, addresses, tokens, or the text of an unexpected error.
+
+Knows no handler.
 """
 
 import json
