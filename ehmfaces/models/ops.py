@@ -71,6 +71,9 @@ def upsample2d(x: Tensor, kernel: Tensor, gain: float = 1.0) -> Tensor:
     size = kernel.shape[0]
     before, after = (size + 1) // 2, (size - 2) // 2
     channels = x.shape[1]
+    if folds_filters(x) and size == 4:
+        dense = torch.eye(channels, device=x.device, dtype=x.dtype)[:, :, None, None] * (kernel * 4.0 * gain)
+        return F.conv_transpose2d(x, dense.to(x.dtype), stride=2, padding=1)
     # Zero insertion followed by a FIR filter is one transposed convolution.
     weight = (kernel * (4.0 * gain)).to(x.dtype)[None, None].expand(channels, 1, -1, -1)
     full = F.conv_transpose2d(x, weight, stride=2, groups=channels)  # [N, C, 2H + k - 2, 2W + k - 2]
@@ -97,6 +100,10 @@ def conv2d_resample(x: Tensor, weight: Tensor, kernel: Tensor, up: int = 1, down
         down: 1 or 2.
     """
     pad = weight.shape[2] // 2
+    if down == 2 and folds_filters(x) and kernel.shape[0] == 4:
+        folded = fold_filter(weight, kernel).to(x.dtype)
+        return F.conv2d(x, folded, stride=2, padding=pad + 1)
+    weight = weight.to(x.dtype)
     if up == 2 and pad == 0:
         return upsample2d(F.conv2d(x, weight), kernel)
     if up == 2:
@@ -109,6 +116,22 @@ def conv2d_resample(x: Tensor, weight: Tensor, kernel: Tensor, up: int = 1, down
         blurred = upfirdn2d(x, kernel, padding=(before, after, before, after))
         return F.conv2d(blurred, weight, stride=2)
     return F.conv2d(x, weight, padding=pad)
+
+
+def folds_filters(x: Tensor) -> bool:
+    """Return whether low-pass filters are folded into the convolutions beside them, as suits GPUs."""
+    return x.is_cuda
+
+
+def fold_filter(weight: Tensor, kernel: Tensor) -> Tensor:
+    """Convolve every kernel [C', C, k, k] with a symmetric filter [f, f]: [C', C, k + f - 1, k + f - 1].
+
+    One dense convolution then does the work of a convolution and a depthwise filter over the whole picture.
+    """
+    size, reach = weight.shape[2], kernel.shape[0]
+    flat = weight.reshape(-1, 1, size, size)
+    folded = F.conv2d(flat, kernel.to(flat.dtype)[None, None], padding=reach - 1)
+    return folded.reshape(*weight.shape[:2], *folded.shape[2:])
 
 
 def conv2d_up(
@@ -124,6 +147,10 @@ def conv2d_up(
         bias: [C'], added after that, or None.
     """
     size, channels = kernel.shape[0], weight.shape[0]
+    if folds_filters(x) and size == 4 and scale is None:
+        folded = fold_filter(weight, kernel * 4.0).to(x.dtype)
+        return F.conv_transpose2d(x, folded.transpose(0, 1), stride=2, padding=2)
+    weight = weight.to(x.dtype)
     before, after = (size + 1) // 2 - 1, (size - 2) // 2
     wide = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)  # [N, C', 2H + 1, 2W + 1]
     low_pass = (kernel * 4.0).flip(0, 1).to(x.dtype).expand(channels, 1, -1, -1)
@@ -180,15 +207,15 @@ def modulated_conv2d(
         up: 1 or 2.
         demodulate: Whether each output channel is scaled back to unit variance (equations 1 to 3).
     """
-    y = x * styles[:, :, None, None]
+    y = x * styles[:, :, None, None].to(x.dtype)
     if up == 2:
         assert kernel is not None
         y = conv2d_up(y, weight, kernel)
     else:
-        y = F.conv2d(y, weight, padding=weight.shape[2] // 2)
+        y = F.conv2d(y, weight.to(x.dtype), padding=weight.shape[2] // 2)
     if not demodulate:
         return y
-    return y * demodulation(weight, styles)[:, :, None, None]
+    return y * demodulation(weight, styles)[:, :, None, None].to(x.dtype)
 
 
 def weight_energy(weight: Tensor) -> Tensor:

@@ -42,6 +42,8 @@ DEFAULT_TAPS = (1, 3, 3, 1)
 # From this resolution on, a CPU makes the samples of a batch one by one: features are then larger than the
 # weights, and those of one sample stay in the cache.
 SINGLE_FROM = 32
+# Layers of this resolution and above run in `half_dtype` where a trainer sets one.
+HALF_FROM = 16
 
 
 def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
@@ -247,7 +249,7 @@ class SynthesisLayer(nn.Module):
         if not self.use_noise or noise_mode == "none":
             return None
         if noise_mode == "const":
-            return self.noise_const * self.noise_strength
+            return (self.noise_const * self.noise_strength).to(x.dtype)
         size = [x.shape[0], 1, self.resolution, self.resolution]
         return torch.randn(size, device=x.device, dtype=x.dtype) * self.noise_strength
 
@@ -423,6 +425,7 @@ class SynthesisNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.block_resolutions = block_resolutions(img_resolution)
+        self.half_dtype: torch.dtype | None = None
         self.num_ws = 0
         for resolution in self.block_resolutions:
             below = channels_at(resolution // 2, channel_base, channel_max) if resolution > 4 else 0
@@ -445,6 +448,9 @@ class SynthesisNetwork(nn.Module):
                 return torch.cat([self._run(number, *part, noise_mode) for part in parts])
             block = getattr(self, f"b{resolution}")
             block_ws = ws[:, index : index + block.num_conv + block.num_torgb]
+            if self.half_dtype is not None and resolution >= HALF_FROM:
+                assert x is not None
+                x = x.to(self.half_dtype)
             x, img = block(x, img, block_ws, noise_mode)
             index += block.num_conv
         assert img is not None
@@ -633,6 +639,7 @@ class StyleGAN2Discriminator(ModelMixin, ConfigMixin):
         super().__init__()
         self.c_dim, self.img_resolution, self.img_channels = c_dim, img_resolution, img_channels
         self.block_resolutions = block_resolutions(img_resolution)[:0:-1]  # img_resolution ... 8
+        self.half_dtype: torch.dtype | None = None
         widths = {res: channels_at(res, channel_base, channel_max) for res in (*self.block_resolutions, 4)}
         cmap_dim = 0 if c_dim == 0 else (widths[4] if cmap_dim is None else cmap_dim)
         common: dict[str, Any] = {"architecture": architecture, "conv_clamp": conv_clamp}
@@ -670,7 +677,10 @@ class StyleGAN2Discriminator(ModelMixin, ConfigMixin):
         x = None
         rest: Tensor | None = img
         for resolution in self.block_resolutions:
+            if self.half_dtype is not None:
+                dtype = self.half_dtype if resolution >= HALF_FROM else torch.float32
+                x, rest = x if x is None else x.to(dtype), rest if rest is None else rest.to(dtype)
             x, rest = getattr(self, f"b{resolution}")(x, rest)
         cmap = self.mapping(None, c) if self.c_dim > 0 else None
         assert x is not None
-        return self.b4(x, rest, cmap)
+        return self.b4(x.to(img.dtype), rest, cmap)

@@ -174,7 +174,8 @@ class AugmentPipe(nn.Module):
 
     def _draw_geometry(self, draw: "_Draw", width: int, height: int) -> Tensor | None:
         """Return the map from output to input pixels about the centre, float32 [N, 3, 3], or None."""
-        size = torch.tensor([width, height], device=draw.device, dtype=torch.float32)
+        size = torch.full([2], float(width), device=draw.device)
+        size[1:].fill_(float(height))
         steps: list[Tensor] = []
         if self.xflip > 0:
             flips = draw.gated(torch.floor(draw.uniform() * 2), self.xflip, 0)
@@ -197,7 +198,7 @@ class AugmentPipe(nn.Module):
     def _draw_turns_and_stretch(self, draw: "_Draw") -> list[Tensor]:
         """Return a turn, a stretch and another turn; together the turns happen with probability p."""
         # 1 - (1 - p_rot)^2 = p, app. B
-        p_rotate = 1 - math.sqrt(1 - min(max(self.rotate * draw.p, 0), 1))
+        p_rotate = 1 - (1 - draw.share(self.rotate)) ** 0.5
         steps: list[Tensor] = []
         if self.rotate > 0:
             angle = (draw.uniform() * 2 - 1) * (math.pi * self.rotate_max)
@@ -213,7 +214,8 @@ class AugmentPipe(nn.Module):
     def _draw_color(self, draw: "_Draw") -> Tensor | None:
         """Return an affine map of RGB, transposed for row vectors, float32 [N, 4, 4], or None."""
         eye = torch.eye(4, device=draw.device)
-        gray = torch.tensor([1.0, 1, 1, 0], device=draw.device) / math.sqrt(3)
+        gray = torch.full([4], 1 / math.sqrt(3), device=draw.device)
+        gray[3:].zero_()
         along = torch.outer(gray, gray)  # projects on the gray axis
         steps: list[Tensor] = []
         if self.brightness > 0:
@@ -261,11 +263,38 @@ class AugmentPipe(nn.Module):
         return images * (keeps_x[:, None, None, :] | keeps_y[:, None, :, None]).to(images)
 
 
+class SteadyAugmentPipe(AugmentPipe):
+    """The same draws as `AugmentPipe`, without waiting for the device: a CUDA graph can hold it.
+
+    `p` is read on the device, and pictures are looked up bilinearly in their mirrored surroundings, without
+    the low-pass filters. Real and made pictures go through the same, so nothing leaks.
+    """
+
+    def forward(
+        self,
+        images: Tensor,
+        debug_percentile: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Distort each picture of float [N, 3, S, S] on its own; see `AugmentPipe.forward`."""
+        size = images.shape[2]
+        draw = _Draw(images, self.p, debug_percentile, generator)
+        geometry = self._draw_geometry(draw, size, size)
+        if geometry is not None:
+            shift = geometry[:, :2, 2:] / (size / 2)
+            grid = F.affine_grid(
+                torch.cat([geometry[:, :2, :2], shift], dim=2), list(images.shape), align_corners=False
+            )
+            images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+        color = self._draw_color(draw)
+        return images if color is None else _recolor(images, color)
+
+
 class _Draw:
     """Random numbers for a batch, or one percentile of their distributions."""
 
     def __init__(
-        self, images: Tensor, p: float, percentile: float | None, generator: torch.Generator | None
+        self, images: Tensor, p: float | Tensor, percentile: float | None, generator: torch.Generator | None
     ) -> None:
         self.count, self.device, self.p = images.shape[0], images.device, p
         self.percentile, self.generator = percentile, generator
@@ -296,9 +325,14 @@ class _Draw:
 
     def gated(self, values: Tensor, strength: float, neutral: float) -> Tensor:
         """Keep each picture's value with probability strength x p, else take the neutral one."""
-        return self.gated_at(values, strength * self.p, neutral)
+        return self.gated_at(values, self.share(strength), neutral)
 
-    def gated_at(self, values: Tensor, probability: float, neutral: float) -> Tensor:
+    def share(self, strength: float) -> float | Tensor:
+        """Return strength x p, at most 1."""
+        share = strength * self.p
+        return share.clamp(0, 1) if isinstance(share, Tensor) else min(max(share, 0.0), 1.0)
+
+    def gated_at(self, values: Tensor, probability: float | Tensor, neutral: float) -> Tensor:
         """Keep each picture's value with this probability, else take the neutral one."""
         if self.percentile is not None:
             return values if probability > 0 else torch.full_like(values, neutral)
@@ -343,7 +377,7 @@ def _rotation(angle: Tensor) -> Tensor:
 def _unit_offset(device: torch.device) -> Tensor:
     """Return the 4x4 matrix that moves every channel by 1 of the homogeneous coordinate."""
     offset = torch.zeros(4, 4, device=device)
-    offset[:3, 3] = 1
+    offset[:3, 3].fill_(1)
     return offset
 
 
@@ -351,8 +385,8 @@ def _gray_axis_rotation(angle: Tensor) -> Tensor:
     """Turn RGB about the gray axis (Rodrigues), [N, 4, 4]."""
     k = 1 / math.sqrt(3)
     cross = torch.zeros(4, 4, device=angle.device)
-    cross[0, 1], cross[0, 2], cross[1, 0] = -k, k, k
-    cross[1, 2], cross[2, 0], cross[2, 1] = -k, -k, k
+    for row, column, value in ((0, 1, -k), (0, 2, k), (1, 0, k), (1, 2, -k), (2, 0, -k), (2, 1, k)):
+        cross[row, column].fill_(value)
     sin, cos = angle.sin()[:, None, None], angle.cos()[:, None, None]
     eye = torch.eye(4, device=angle.device)
     return eye + sin * cross + (1 - cos) * (cross @ cross)

@@ -36,7 +36,7 @@ def save_checkpoint(
         flat |= {f"optimizer/{name}/{key}": value for key, value in state.items()}
     metadata = {"scalars": json.dumps(dict(scalars)), "optimizers": json.dumps(layout)}
     part = path.with_suffix(".part")
-    save_file({key: value.detach().clone().contiguous() for key, value in flat.items()}, part, metadata)
+    save_file({key: value.detach().cpu().clone().contiguous() for key, value in flat.items()}, part, metadata)
     os.replace(part, path)
 
 

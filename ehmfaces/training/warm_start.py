@@ -108,7 +108,12 @@ class WarmStart:
     """State of the loop: network, average network, ws and the position in the plan."""
 
     def __init__(
-        self, images: Tensor, network: dict[str, Any], config: WarmStartConfig, outdir: Path
+        self,
+        images: Tensor,
+        network: dict[str, Any],
+        config: WarmStartConfig,
+        outdir: Path,
+        device: str = "cpu",
     ) -> None:
         """Prepare the first stage, or the one that the checkpoint in `outdir` stopped in.
 
@@ -117,10 +122,11 @@ class WarmStart:
             network: Constructor keywords of the generator at full size.
             config: Options.
             outdir: Where the checkpoint, samples and statistics go.
+            device: Where the networks and the pictures are.
         """
-        self.images = torch.cat([images, images.flip(3)])
-        self.network, self.config, self.outdir = network, config, outdir
-        self.features = LiteFeatures()
+        self.images = torch.cat([images, images.flip(3)]).to(device)
+        self.network, self.config, self.outdir, self.device = network, config, outdir, device
+        self.features = LiteFeatures().to(device)
         self.cur_nimg = 0
         self.stage = 0
         torch.manual_seed(config.seed)
@@ -132,13 +138,15 @@ class WarmStart:
 
     def _build_stage(self, before: StyleGAN2Generator | None) -> None:
         size = self.config.stages[self.stage][0]
-        self.generator = StyleGAN2Generator(**{**self.network, "img_resolution": size})
+        self.generator = StyleGAN2Generator(**{**self.network, "img_resolution": size}).to(self.device)
         if before is not None:
             copy_matching(before, self.generator)
-        self.ema = StyleGAN2Generator(**{**self.network, "img_resolution": size}).requires_grad_(False)
+        self.ema = StyleGAN2Generator(**{**self.network, "img_resolution": size}).to(self.device)
+        self.ema.requires_grad_(False)
         self.ema.load_state_dict(self.generator.state_dict())
         self.targets = shrink(self.images, size).contiguous(memory_format=torch.channels_last)
         self.table = nn.Embedding.from_pretrained(self.ws.clone(), freeze=False, sparse=True)
+        self.table.to(self.device)
         params = [p for n, p in self.generator.synthesis.named_parameters() if "noise_strength" not in n]
         self.optimizer = torch.optim.Adam(params, lr=self.config.network_lr, betas=(0.9, 0.99))
         self.w_optimizer = torch.optim.SparseAdam(self.table.parameters(), lr=self.config.w_lr)
@@ -146,7 +154,7 @@ class WarmStart:
     def _resume(self) -> None:
         header = json.loads((self.outdir / "warm-start.json").read_text())
         self.stage = header["stage"]
-        self.ws = torch.zeros(header["w_count"], self.network["w_dim"])
+        self.ws = torch.zeros(header["w_count"], self.network["w_dim"], device=self.device)
         self._build_stage(None)
         modules = {"G": self.generator, "G_ema": self.ema, "table": self.table}
         optimizers = {"G": self.optimizer, "table": self.w_optimizer}
@@ -189,10 +197,11 @@ class WarmStart:
         total = 1000 * sum(kimg for _, kimg in self.config.stages)
         return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, self.cur_nimg / total)))
 
-    def step(self) -> float:
-        """Show one batch, the same at the same position of the plan; return the reconstruction loss."""
+    def step(self) -> Tensor:
+        """Show one batch, the same at the same position of the plan; return the reconstruction loss []."""
         rng = np.random.default_rng([self.config.seed, self.cur_nimg])
         index = torch.from_numpy(rng.choice(len(self.images), self.config.batch_size, replace=False))
+        index = index.to(self.device)
         factor = self.learning_rate_factor()
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.network_lr * factor
@@ -211,7 +220,7 @@ class WarmStart:
         with torch.no_grad():
             for average, current in zip(self.ema.parameters(), self.generator.parameters(), strict=True):
                 average.lerp_(current, 1 - decay)
-        return float(loss.detach())
+        return loss.detach()
 
     def grow(self) -> None:
         """Go on to the next stage with the ws and weights of this one."""
@@ -227,15 +236,14 @@ def sample_sheet(state: WarmStart, count: int = 10) -> np.ndarray:
     ws = state.table.weight
     generator = torch.Generator().manual_seed(7)
     mean, factor = fit_gaussian(ws, ws.shape[1])
-    drawn = (
-        mean + state.config.sample_spread * torch.randn(3 * count, ws.shape[1], generator=generator) @ factor
-    )
+    z = torch.randn(3 * count, ws.shape[1], generator=generator).to(ws.device)
+    drawn = mean + state.config.sample_spread * z @ factor
     rows = torch.cat([ws[index], drawn])
     img = state.ema.synthesis(rows[:, None].expand(-1, state.ema.num_ws, -1), "none")
     img = torch.cat([state.targets[index], img]).clamp(-1, 1)
     size = img.shape[2]
     grid = img.reshape(5, count, 3, size, size).permute(0, 3, 1, 4, 2).reshape(5 * size, count * size, 3)
-    return ((grid + 1) * 127.5).round().to(torch.uint8).numpy()
+    return ((grid + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
 
 
 def fit_gaussian(ws: Tensor, z_dim: int) -> tuple[Tensor, Tensor]:
@@ -254,11 +262,12 @@ def run_warm_start(
     outdir: Path,
     seconds_per_save: float = 120.0,
     report: Callable[[dict[str, float]], None] = lambda line: None,
+    device: str = "cpu",
 ) -> WarmStart:
     """Train until the plan is done, saving on the way; the same call resumes."""
-    state = WarmStart(images, network, config, outdir)
+    state = WarmStart(images, network, config, outdir, device)
     saved = started = time.time()
-    recent: list[float] = []
+    recent: list[Tensor] = []
     while True:
         while state.cur_nimg >= state.stage_end():
             if state.stage == len(config.stages) - 1:
@@ -270,7 +279,7 @@ def run_warm_start(
             line = {
                 "cur_nimg": state.cur_nimg,
                 "resolution": config.stages[state.stage][0],
-                "loss": sum(recent) / len(recent),
+                "loss": float(torch.stack(recent).mean()),
                 "img_per_sec": len(recent) * config.batch_size / (time.time() - saved),
                 "sec": time.time() - started,
             }
