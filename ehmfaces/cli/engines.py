@@ -1,4 +1,4 @@
-"""Options that say where portraits are made: threads here, or actors of a Ray cluster.
+"""Options that say where portraits are made: processes here, or actors of a Ray cluster.
 
 Owns these options; does not know what computes a picture (`synthesis`).
 """
@@ -38,9 +38,13 @@ class EngineChoice:
             from ehmfaces.engine.ray_engine import RayEngine
 
             return RayEngine(workers, address=self.ray_address, gpus_per_worker=self.gpus_per_worker)
+        if workers > 1:
+            from ehmfaces.engine.process_engine import ProcessEngine
+
+            return ProcessEngine(workers)
         from ehmfaces.engine.local_engine import LocalEngine
 
-        return LocalEngine(workers)
+        return LocalEngine()
 
     def part_of(self, plan: "FacepackPlan") -> "FacepackPlan":
         """Return the plan, or the part of it that was asked for."""
@@ -61,7 +65,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--ray-address", help='With ray: the cluster, "auto" on one of its machines; else Ray runs '
                   "here.")  # fmt: skip
     @click.option("--engine", "engine_name", type=click.Choice(["local", "ray"]), default="local",
-                  show_default=True, help="Threads here, or actors of a Ray cluster.")  # fmt: skip
+                  show_default=True, help="Processes here, or actors of a Ray cluster.")  # fmt: skip
     @functools.wraps(command)
     def run(
         *args: Any,

@@ -81,7 +81,7 @@ def _columns(_ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...
     "--zero-pad-dates", is_flag=True, help="07_03_2006 instead of 7_3_2006; EHM expects the latter."
 )
 @click.option(
-    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Threads, or Ray's actors."
+    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes, or Ray's actors."
 )
 @engine_options
 @face_options
@@ -224,7 +224,7 @@ def _write(
     settings.setdefault("sex", "men" if pipeline.directions else "any")
     full = FacepackSettings(**settings, model_id=pipeline.model_id, model_hash=pipeline.model_hash)
     plan = engine.part_of(plan_facepack(read, full))
-    recipe = RendererRecipe(full, **loading)  # small: it travels to the actors
+    recipe = RendererRecipe(full, **loading)  # small: it travels to processes and actors
     stopped: list[bool] = []
     before = signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
     try:
@@ -236,7 +236,7 @@ def _write(
 
             result = write_facepack(
                 plan,
-                recipe if engine.name == "ray" else lambda: renderer_for(pipeline, full),
+                recipe if engine.name == "ray" or workers > 1 else lambda: renderer_for(pipeline, full),
                 out,
                 engine.build(workers),
                 progress=show,

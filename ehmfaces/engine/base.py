@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from ehmfaces.errors import EngineError, MissingExtraError
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -37,3 +39,12 @@ class BatchEngine(Protocol):
             tasks: May be endless.
         """
         ...  # pragma: no cover
+
+
+def portable(error: Exception) -> Exception:
+    """Return an error that can travel between processes: a plain one as it is, others as their sentence."""
+    is_known = type(error).__module__ in ("builtins", "ehmfaces.errors")
+    is_plain = all(isinstance(value, str | int) for value in error.args)
+    if is_known and is_plain and not isinstance(error, MissingExtraError):
+        return error.with_traceback(None)
+    return EngineError((str(error) or type(error).__name__)[:500])

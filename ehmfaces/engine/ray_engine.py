@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
-from ehmfaces.engine.base import Result, Task, TaskResult
+from ehmfaces.engine.base import Result, Task, TaskResult, portable
 from ehmfaces.errors import EngineError, InputError, MissingExtraError
 
 DEFAULT_QUIET_SEC = 300.0
@@ -156,20 +156,11 @@ class _Actor:
         try:
             self._worker = self._worker or self._make_worker()
         except Exception as error:  # of every kind: the caller raises it
-            return "no worker", _portable(error)
+            return "no worker", portable(error)
         try:
             return "done", self._worker(task)
         except Exception as error:  # of every kind: one bad task must not stop the others
-            return "failed", _portable(error)
-
-
-def _portable(error: Exception) -> Exception:
-    """Return an error that can travel between processes: a plain one as it is, others as their sentence."""
-    is_known = type(error).__module__ in ("builtins", "ehmfaces.errors")
-    is_plain = all(isinstance(value, str | int) for value in error.args)
-    if is_known and is_plain and not isinstance(error, MissingExtraError):
-        return error.with_traceback(None)
-    return EngineError((str(error) or type(error).__name__)[:500])
+            return "failed", portable(error)
 
 
 class _Crew:

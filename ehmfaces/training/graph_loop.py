@@ -118,7 +118,9 @@ class GraphRun:
             module = getattr(self, name)
             own = module.state_dict()
             given = {
-                key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")
+                key.removeprefix(f"{name}."): value
+                for key, value in weights.items()
+                if key.startswith(f"{name}.")
             }
             fit = {k: v.to(own[k].dtype) for k, v in given.items() if k in own and own[k].shape == v.shape}
             module.load_state_dict(fit, strict=False)
