@@ -29,6 +29,13 @@ def train() -> None:
 @click.option("--total-kimg", type=float, help="Thousands of pictures to show the discriminator.")
 @click.option("--batch-size", type=click.IntRange(1), help="Pictures per step.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="With cuda whole steps are recorded and replayed; --resume takes a weights.safetensors.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the options and stop.")
 def gan(
     data: Path,
@@ -41,6 +48,7 @@ def gan(
     total_kimg: float | None,
     batch_size: int | None,
     threads: int | None,
+    device: str,
     dry_run: bool,
 ) -> None:
     """Train a StyleGAN generator: OUTDIR/generator is the result so far, OUTDIR/samples.png its faces."""
@@ -60,6 +68,13 @@ def gan(
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     own = _load(data, config.resolution)
+    if device == "cuda":
+        from ehmfaces.training.graph_loop import check_gpu_run, train_gan_on_gpu
+
+        check_gpu_run(config, warm_start or warm_start_from is not None)
+        further = None if more_data is None else _load(more_data, config.resolution)
+        train_gan_on_gpu(own, further, config, outdir, resume=resume, report=_print_line)
+        return
     if warm_start:
         config.check_warm_start()
         warm_start_from = outdir / "warm-start"

@@ -8,22 +8,29 @@ What that costs: a run is not repeated to the last bit, and goes on from its wei
 Without a GPU the steps run as they are, for tests and rehearsals.
 """
 
+import json
+import math
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ehmfaces.errors import InputError, ModelError
 from ehmfaces.models.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
 from ehmfaces.training.augment import BGC, SteadyAugmentPipe
 from ehmfaces.training.config import GANConfig
 from ehmfaces.training.ema import half_life_images
+from ehmfaces.training.gan_loop import sample_grid
 from ehmfaces.training.losses import discriminator_loss, generator_loss, r1_penalty
-from ehmfaces.training.warm_start import copy_matching
+from ehmfaces.training.stats import Stats
 
+WEIGHTS = "weights.safetensors"
 FIGURES = ("D_loss", "D_real", "D_fake", "D_real_sign", "G_loss", "r1")
 
 
@@ -132,11 +139,6 @@ class GraphRun:
                     torch.nn.init.zeros_(torgb.weight)
                     torch.nn.init.zeros_(torgb.bias)
 
-    def adopt_generator(self, generator: StyleGAN2Generator) -> None:
-        """Start the generator and its average from a network of the same widths."""
-        copy_matching(generator.to(self.device), self.G)
-        self.G_ema.load_state_dict(self.G.state_dict())
-
     # --- one step --------------------------------------------------------------------------
 
     def _draw_real(self) -> Tensor:
@@ -239,33 +241,126 @@ class GraphRun:
 
     # --- files -----------------------------------------------------------------------------
 
+    def write_snapshot(self, outdir: Path) -> None:
+        """Write the weights, the average generator as a model folder and a sample grid."""
+        part = outdir / f"{WEIGHTS}.part"
+        save_file(self.weights(), part)
+        os.replace(part, outdir / WEIGHTS)
+        average = StyleGAN2Generator(**self.config.network)
+        average.load_state_dict({key: value.cpu() for key, value in self.G_ema.state_dict().items()})
+        average.save_pretrained(outdir / "generator")
+        Image.fromarray(sample_grid(average)).save(outdir / "samples.png")
+
     def weights(self) -> dict[str, Tensor]:
-        """Return everything a run goes on from, in float16 but for p."""
-        flat = {"augment_p": self.augment.p.cpu().float()}
+        """Return everything a run goes on from, the networks in float16."""
+        flat = {"augment_p": self.augment.p.cpu().float(), "cur_nimg": torch.tensor(self.cur_nimg)}
         for name in ("G", "G_ema", "D"):
             for key, value in getattr(self, name).state_dict().items():
                 flat[f"{name}.{key}"] = value.detach().half().cpu().contiguous()
         return flat
 
-    def save(self, path: Path) -> None:
-        """Write the weights."""
-        save_file(self.weights(), path)
-
     def load(self, path: Path) -> None:
-        """Go on from saved weights."""
+        """Go on from the weights of the same run."""
         flat = load_file(path)
-        self.augment.p.copy_(flat["augment_p"])
         self.adopt(flat)
+        self.augment.p.copy_(flat["augment_p"])
+        self.cur_nimg = int(flat["cur_nimg"])
+        self.g_since = max(0, self.cur_nimg - int(1000 * self.config.d_only_kimg))
 
-    @torch.no_grad()
-    def sample(self, z: Tensor, truncation_psi: float = 1.0) -> Tensor:
-        """Return uint8 [N, 3, S, S] on the CPU, made by the average generator from z [N, z_dim]."""
-        made = []
-        for part in z.to(self.device).split(32):
-            ws = self.G_ema.mapping(part, truncation_psi=truncation_psi)
-            with torch.enable_grad():  # the way of training: no work in place
-                made.append(self.G_ema.synthesis(ws, "const").detach())
-        return ((torch.cat(made).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+    def grow_from(self, path: Path) -> None:
+        """Start from the weights of a run at another resolution.
+
+        Raises:
+            ModelError: They are of networks of other widths.
+        """
+        flat = load_file(path)
+        fits = [
+            k for k, v in self.G.state_dict().items() if f"G.{k}" in flat and flat[f"G.{k}"].shape == v.shape
+        ]
+        if not {"synthesis.b8.conv1.weight", "synthesis.b8.conv1.affine.weight", "mapping.fc0.weight"} <= {
+            *fits
+        }:
+            raise ModelError(
+                f'"{path}" holds weights of other networks. Start from a run with the same z_dim, w_dim, '
+                "channel_base and channel_max."
+            )
+        self.adopt(flat)
+        self.augment.p.copy_(flat["augment_p"])
+
+
+def check_gpu_run(config: GANConfig, warm_start: bool) -> None:
+    """Raise unless this loop can do what is asked for, here.
+
+    Raises:
+        InputError: It cannot.
+    """
+    if config.generator != "stylegan2" or warm_start or config.pl_weight:
+        raise InputError(
+            "The GPU loop trains StyleGAN2 from scratch or from --resume, without path lengths. Leave the "
+            "warm start out, choose a portrait preset, or use --device cpu."
+        )
+    if not torch.cuda.is_available():
+        raise InputError(
+            "torch finds no CUDA device here. Install a CUDA build of torch, or use --device cpu."
+        )
+
+
+def train_gan_on_gpu(
+    images: Tensor,
+    further: Tensor | None,
+    config: GANConfig,
+    outdir: Path,
+    pace: Pace | None = None,
+    resume: Path | None = None,
+    report: Callable[[dict[str, float]], None] = lambda line: None,
+    device: str = "cuda",
+) -> GraphRun:
+    """Train until `total_kimg`; the same call goes on from the last weights in `outdir`.
+
+    Args:
+        images: uint8 [N, 3, S, S] at the run's resolution, the originals.
+        further: uint8 [M, 3, S, S], such as recombinations, or None.
+        config: Options; written beside the results.
+        outdir: Output folder: `weights.safetensors`, `generator/`, `samples.png`, `stats.jsonl`.
+        pace: Options of this loop.
+        resume: Weights of another run to start from (growth), used on the first start only.
+        report: Called with each line of statistics.
+        device: "cuda", or "cpu" for a rehearsal.
+
+    Raises:
+        FloatingPointError: A loss is no longer a number; the last weights are intact.
+        ModelError: The weights to start from are of networks of other widths.
+    """
+    outdir.mkdir(parents=True, exist_ok=True)
+    torch.backends.cudnn.benchmark = True  # sizes never change
+    torch.set_float32_matmul_precision("high")
+    pace = pace or Pace()
+    more = 0 if further is None else len(further)
+    run = GraphRun(images, config, replace(pace, capacity=len(images) + more), device)
+    if further is not None:
+        run.add_images(further)
+    if (outdir / WEIGHTS).exists():
+        run.load(outdir / WEIGHTS)
+    elif resume is not None:
+        run.grow_from(resume)
+    (outdir / "options.json").write_text(json.dumps(config.to_dict(), indent=1))
+    stats = Stats(outdir / "stats.jsonl")
+    end, tick, ticks = 1000 * config.total_kimg, run.cur_nimg, 0
+    while run.cur_nimg < end:
+        run.step()
+        if run.cur_nimg - tick < 1000 * config.kimg_per_tick and run.cur_nimg < end:
+            continue
+        line = run.figures()
+        if not math.isfinite(line["D_loss"] + line["G_loss"]):
+            raise FloatingPointError(
+                "The loss is no longer a number. Go on from the last weights, more slowly."
+            )
+        report(stats.write(**line))
+        tick, ticks = run.cur_nimg, ticks + 1
+        if ticks % config.ticks_per_snapshot == 0:
+            run.write_snapshot(outdir)
+    run.write_snapshot(outdir)
+    return run
 
 
 def _step(optimizer: torch.optim.Adam, network: torch.nn.Module, loss: Tensor) -> None:
