@@ -8,6 +8,10 @@ Not covered: a dead process ends the run (what is done is done; starting the run
 
 import itertools
 import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -69,10 +73,17 @@ class ProcessEngine:
 
 def _start(make_worker: Callable[[], Callable[[Any], Any]]) -> None:
     global _make_worker
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that was started
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _make_worker = make_worker
+
+
+def _end_with_parent() -> None:
+    """Leave no process behind when the one that waits for it was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _run(task: Any) -> tuple[str, Any]:

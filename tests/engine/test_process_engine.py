@@ -1,6 +1,9 @@
 import itertools
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +59,38 @@ def test_a_worker_that_cannot_be_made_is_an_error_of_the_whole_run():
 def test_a_process_that_is_ended_from_outside_is_an_error_that_says_how_to_go_on():
     with pytest.raises(EngineError, match="run the same command again"):
         list(ProcessEngine(1).map(Maker("die"), range(9)))
+
+
+def test_no_process_stays_behind_when_its_starter_is_killed(tmp_path):
+    script = tmp_path / "starter.py"
+    script.write_text(
+        f"import sys; sys.path[:0] = {sys.path!r}\n"
+        "from ehmfaces.engine.process_engine import ProcessEngine\n"
+        "def make():\n"
+        "    import os\n"
+        "    return lambda task: os.getpid()\n"
+        "if __name__ == '__main__':\n"
+        "    results = ProcessEngine(1).map(make, iter(range(10**9)))\n"
+        "    print(next(results).value, flush=True)\n"
+        "    import time; time.sleep(60)\n"
+    )
+    starter = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    assert starter.stdout is not None
+    worker = int(starter.stdout.readline())
+    starter.kill()
+    starter.communicate()
+    for _ in range(200):
+        if not is_running(worker):
+            break
+        time.sleep(0.05)
+    assert not is_running(worker)
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_no_tasks_start_nothing():
