@@ -30,6 +30,9 @@ from ehmfaces.ui.theme import CSS, build_theme
 from ehmfaces.ui.workfolder import start_sweeping, work_folder
 
 DEFAULT_PORT = 7860
+# gradio copies the whole page's settings (0.27 MB) for each session, and each call of the API is one. The
+# page keeps nothing in them.
+SESSIONS_KEPT = 128
 _HEAD = "# ehmfaces\nFaces of people who do not exist, ready for your hockey manager."
 _SWEEPS = 10  # in the time that files are kept
 _SPACE_EMBEDDERS = "'self' https://huggingface.co https://*.hf.space"
@@ -112,6 +115,7 @@ def launch(
         "allowed_paths": [],
         "ssr_mode": False,
         "share": False,
+        "state_session_capacity": SESSIONS_KEPT,
         "enable_monitoring": False,
         "run_history": False,
         "footer_links": ["api", "settings"],

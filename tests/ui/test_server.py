@@ -61,6 +61,14 @@ def test_health_needs_no_model_and_readiness_does(page_url, session, monkeypatch
     assert HTTP.get(f"{page_url}/readyz").json() == {"status": "ready"}
 
 
+def test_only_the_last_sessions_are_kept(make_session, serve_page, monkeypatch):
+    monkeypatch.setattr("ehmfaces.ui.app.SESSIONS_KEPT", 2)
+    demo, url = serve_page(make_session())
+    for seed in range(5):
+        assert result(url, "generate", ask(url, "generate", seeds=str(seed), count=1))[0] == "complete"
+    assert len(demo.state_holder.session_data) <= 2
+
+
 def test_faces_and_packs_have_budgets_of_their_own(page_url, set_rules):
     url = page_url
     set_rules(faces_per_minute=6.0, packs_per_hour=3.0)
