@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from ehmfaces.cli.options import engine_options, model_options
+from ehmfaces.cli.options import model_options, synthesis_options
 
 
 @click.command()
 @click.option("--count", type=click.IntRange(1), default=64, show_default=True, help="Portraits to make.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Threads.")
 @model_options
-@engine_options
+@synthesis_options
 def bench(
     count: int,
     workers: int,

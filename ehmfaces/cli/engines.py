@@ -24,7 +24,7 @@ def _parse_shard(text: str) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class EngineChoice:
+class WorkChoice:
     """What the options say."""
 
     name: str = "local"
@@ -55,7 +55,7 @@ class EngineChoice:
         return take_shard(plan, *self.shard)
 
 
-def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def work_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --engine, --ray-address, --gpus-per-worker and --shard as one argument `engine`."""
 
     @click.option("--shard", type=_Parsed("part/parts", _parse_shard), metavar="PART/PARTS",
@@ -75,7 +75,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         shard: tuple[int, int] | None,
         **options: Any,
     ) -> Any:
-        choice = EngineChoice(engine_name, ray_address, gpus_per_worker, shard)
+        choice = WorkChoice(engine_name, ray_address, gpus_per_worker, shard)
         return command(*args, engine=choice, **options)
 
     return run

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
-from ehmfaces.cli.engines import EngineChoice, engine_options
-from ehmfaces.cli.options import FILE, face_options, model_options, portrait_options
-from ehmfaces.cli.options import engine_options as synthesis_options
+from ehmfaces.cli.engines import WorkChoice, work_options
+from ehmfaces.cli.options import FILE, face_options, model_options, portrait_options, synthesis_options
 from ehmfaces.facepack.changes import ACTIONS, MODES, Mode, PackOptions
 from ehmfaces.facepack.games import NewgenIds
 from ehmfaces.facepack.uniqueness import DEFAULT_THRESHOLD
@@ -83,7 +82,7 @@ def _columns(_ctx: click.Context, _param: click.Parameter, pairs: tuple[str, ...
 @click.option(
     "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes, or Ray's actors."
 )
-@engine_options
+@work_options
 @face_options
 @portrait_options
 @model_options
@@ -115,7 +114,7 @@ def facepack(
     zengm_url: str,
     zero_pad_dates: bool,
     workers: int,
-    engine: EngineChoice,
+    engine: WorkChoice,
     truncation_psi: float,
     noise_mode: NoiseMode,
     format_name: str,
@@ -204,7 +203,7 @@ def _write(
     settings: dict[str, Any],
     out: Path,
     workers: int,
-    engine: EngineChoice,
+    engine: WorkChoice,
     loading: dict[str, str | None],
     options: PackOptions,
 ) -> None:

@@ -9,10 +9,10 @@ from ehmfaces.cli.options import (
     FILE,
     FOLDER,
     SEEDS,
-    engine_options,
     face_options,
     model_options,
     portrait_options,
+    synthesis_options,
     wish_options,
 )
 from ehmfaces.types import NoiseMode
@@ -25,7 +25,7 @@ from ehmfaces.types import NoiseMode
 @face_options
 @portrait_options
 @model_options
-@engine_options
+@synthesis_options
 @wish_options
 def generate(
     seeds: list[int] | None,

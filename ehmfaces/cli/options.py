@@ -81,7 +81,7 @@ def wish_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--sex", type=kinds, default="any", show_default=True, help="Who is made.")(made)
 
 
-def engine_options(
+def synthesis_options(
     command: Callable[..., Any], *, flag: str = "--engine", into: str = "engine"
 ) -> Callable[..., Any]:
     """Add --engine (or another flag for it) and --precision."""

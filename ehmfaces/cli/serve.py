@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from ehmfaces.cli.options import engine_options
+from ehmfaces.cli.options import synthesis_options
 
 
 @click.command()
@@ -15,7 +15,7 @@ from ehmfaces.cli.options import engine_options
 @click.option("--packs-per-hour", type=click.FloatRange(0), help="Facepacks of one visitor; 0 = no limit.")
 @click.option("--allowed-host", multiple=True, metavar="NAME", help="Host name to answer to; repeatable.")
 @click.option("--trusted-proxy", multiple=True, metavar="NETWORK", help="Whose X-Forwarded-For is believed.")
-@engine_options
+@synthesis_options
 def serve(
     port: int,
     host: str,

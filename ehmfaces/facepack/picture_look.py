@@ -28,7 +28,7 @@ _RIM_REACH_PX = 9
 _FEWEST_RIM_PIXELS = 60
 _FEWEST_INNER_PIXELS = 3
 # Mean differences between the rim and the person beside it, 0 to 255; see docs/checking.md.
-RIM_COLOR_LIMIT = 20.0
+RIM_COLOR_LIMIT = 24.0
 RIM_LIGHT_LIMIT = 60.0
 
 
