@@ -39,7 +39,7 @@ class Pace:
     """What the GPU loop adds to the options of a run.
 
     Attributes:
-        d_channel_base: Width of the discriminator, which nobody has to ship.
+        d_channel_base: Width of the discriminator, which nobody has to ship; None = the generator's.
         own_share: Share of real pictures drawn from the originals; the rest is drawn from further ones.
         capacity: Room for pictures on the device.
         g_ramp_kimg: The generator's rate rises to its full value over this long.
@@ -47,7 +47,7 @@ class Pace:
         compiled: Whether steps without R1 are compiled.
     """
 
-    d_channel_base: int = 8192
+    d_channel_base: int | None = None
     own_share: float = 0.5
     capacity: int = 40_000
     g_ramp_kimg: float = 30.0
@@ -73,7 +73,7 @@ class GraphRun:
         self.G_ema = StyleGAN2Generator(**config.network).to(self.device).requires_grad_(False)
         self.D = StyleGAN2Discriminator(
             img_resolution=config.resolution,
-            channel_base=pace.d_channel_base,
+            channel_base=pace.d_channel_base or config.channel_base,
             channel_max=config.channel_max,
         ).to(self.device)
         if pace.half:

@@ -13,7 +13,7 @@ from ehmfaces.training.config import PRESETS
 from ehmfaces.training.graph_loop import GraphRun, Pace, check_gpu_run, train_gan_on_gpu
 
 TINY = replace(PRESETS["tiny16"], batch_size=8, total_kimg=0.08, kimg_per_tick=0.032, D_reg_interval=4)
-PACE = Pace(d_channel_base=64, half=False, g_ramp_kimg=0.02)
+PACE = Pace(half=False, g_ramp_kimg=0.02)
 
 
 @pytest.fixture
