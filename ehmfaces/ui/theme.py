@@ -9,6 +9,7 @@ CSS = """
 gradio-app { max-width: 100%; overflow-x: hidden; }
 .gradio-container { max-width: min(1120px, 100vw) !important; margin: 0 auto !important; }
 .gradio-container .wrap, .gradio-container main, .gradio-container .tabs { min-width: 0; max-width: 100%; }
+.gradio-container, .gradio-container main { width: 100%; }
 .ehm-head h1 { font-weight: 650; letter-spacing: -0.01em; margin-bottom: 0.1em; }
 .ehm-head p { color: var(--body-text-color-subdued); margin-top: 0; }
 .ehm-model { max-width: 36rem; gap: 0.4rem !important; margin-bottom: 0.2rem; }
