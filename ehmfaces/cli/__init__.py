@@ -25,6 +25,7 @@ COMMANDS = {
     "model": ("model:model", "Show, import, fetch and publish models."),
     "dataset": ("dataset:dataset", "Make training sets."),
     "train": ("train:train", "Train networks."),
+    "metrics": ("metrics:metrics", "Measure a generator against real portraits."),
     "bench": ("bench:bench", "Measure portraits a second."),
 }
 

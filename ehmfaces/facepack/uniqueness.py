@@ -27,7 +27,7 @@ DEFAULT_THRESHOLD = 6.0  # the nearest two of 554 different people in the traini
 MAX_ATTEMPTS = 12
 _GRID = (16, 20)
 _SCALE = 30.0  # steps of the whole numbers for one standard deviation
-_UNIT = 40.0 / (_SCALE * (_GRID[0] * _GRID[1]) ** 0.5)  # distance of one step in one number
+UNIT = 40.0 / (_SCALE * (_GRID[0] * _GRID[1]) ** 0.5)  # distance of one step in one number
 _LEAST_CONTRAST = 2.0  # of 255; below that there is no face
 _BLOCK = 512
 _BOX = (0.3, 0.36, 0.7, 0.88)  # inner face: left, top, right, bottom; across counted from the middle
@@ -85,7 +85,7 @@ def find_alike(
     """
     values = features.astype(np.float32)
     squares = (values * values).sum(axis=1)
-    limit = (threshold / _UNIT) ** 2
+    limit = (threshold / UNIT) ** 2
     pairs: list[tuple[int, int]] = []
     nearest: Nearest | None = None
     for start in range(0, len(values), _BLOCK):
@@ -95,7 +95,7 @@ def find_alike(
         rows, columns = np.nonzero(apart <= limit)
         pairs += [(start + int(i), start + int(j)) for i, j in zip(rows, columns, strict=True)]
         i, j = divmod(int(apart.argmin()), apart.shape[1])
-        distance = float(np.sqrt(max(0.0, float(apart[i, j]))) * _UNIT)
+        distance = float(np.sqrt(max(0.0, float(apart[i, j]))) * UNIT)
         if np.isfinite(distance) and (nearest is None or distance < nearest.distance):
             nearest = Nearest(start + i, start + j, distance)
     return pairs, nearest
