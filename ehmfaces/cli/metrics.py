@@ -45,13 +45,19 @@ def metrics(
     precision: str | None,
 ) -> None:
     """Measure a generator against real portraits; beside each figure what two real halves give."""
+    from ehmfaces.errors import InputError
     from ehmfaces.hub import load_pipeline
     from ehmfaces.images import GAME_BACKGROUND, encode_png, write_bytes_atomically
     from ehmfaces.metrics.reference import load_reference
     from ehmfaces.metrics.report import MetricSettings, describe_figures, measure_generator
 
     pipeline = load_pipeline(model, device, engine, precision, click.echo)
-    size = min(size or pipeline.resolution, pipeline.resolution)
+    size = size or pipeline.resolution
+    if size > pipeline.resolution:
+        raise InputError(
+            f"--size {size} is above what the model makes. "
+            f"Give at most {pipeline.resolution}, or leave it out."
+        )
     background = pipeline.background_color or GAME_BACKGROUND
     report = measure_generator(
         pipeline,
@@ -65,6 +71,7 @@ def metrics(
     write_bytes_atomically(out / "nearest.png", encode_png(report.nearest_sheet))
     for line in describe_figures(report.figures):
         click.echo(line)
+    click.echo("Face rate: not measured, this version has no face detector. Look at sheets of pictures.")
 
 
 def _describe(pixels: Pixels) -> FloatArray | None:

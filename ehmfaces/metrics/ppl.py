@@ -46,7 +46,8 @@ def path_lengths(
 
 def mean_path_length(lengths: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> float:
     """Return the mean without the lowest and the highest hundredth, as the paper's figure has it."""
-    low, high = np.percentile(lengths, [_TRIMMED_PERCENT, 100 - _TRIMMED_PERCENT])
+    low = np.percentile(lengths, _TRIMMED_PERCENT, method="lower")
+    high = np.percentile(lengths, 100 - _TRIMMED_PERCENT, method="higher")
     return float(lengths[(lengths >= low) & (lengths <= high)].mean())
 
 
