@@ -15,7 +15,7 @@ from ehmfaces.metrics.features import LiteFeatures, normalize_channels
 from ehmfaces.pipeline import FacePipeline
 from ehmfaces.types import Seed
 
-STEP = 1e-2  # of a whole path. The paper's 1e-4 drowns in the rounding of float32 in small pictures.
+STEP = 1e-4  # of a whole path, as in the paper
 _TRIMMED_PERCENT = 1.0
 
 
