@@ -16,7 +16,7 @@ SOURCE = click.Path(path_type=Path)
     "--data", required=True, type=SOURCE, help="Real portraits: the fixed set that is measured against."
 )
 @click.option("--training", type=SOURCE, help="Where nearest pictures are looked for. Default: DATA.")
-@click.option("--out", required=True, type=FOLDER, help="Gets metrics.json and nearest.png.")
+@click.option("--out", required=True, type=FOLDER, help="Gets metrics.json, faces.json and two sheets.")
 @click.option(
     "--count", type=click.IntRange(8), default=5000, show_default=True, help="Pictures, truncation 1."
 )
@@ -24,6 +24,13 @@ SOURCE = click.Path(path_type=Path)
     "--people", type=click.IntRange(8), default=1000, show_default=True, help="Portraits, truncation 0.7."
 )
 @click.option("--paths", type=click.IntRange(0), default=200, show_default=True, help="Paths; 0 = leave out.")
+@click.option(
+    "--faces",
+    type=click.IntRange(0),
+    default=2000,
+    show_default=True,
+    help="Pictures for the face rate at truncation 0.7 and again at 1; 0 = leave out.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
 @click.option(
     "--size", type=click.IntRange(32), help="Pixels to compare at. Default: the model's resolution."
@@ -37,6 +44,7 @@ def metrics(
     count: int,
     people: int,
     paths: int,
+    faces: int,
     seed: int,
     size: int | None,
     model: str | None,
@@ -48,8 +56,14 @@ def metrics(
     from ehmfaces.errors import InputError
     from ehmfaces.hub import load_pipeline
     from ehmfaces.images import GAME_BACKGROUND, encode_png, write_bytes_atomically
+    from ehmfaces.metrics.face_rate import failure_sheet
     from ehmfaces.metrics.reference import load_reference
-    from ehmfaces.metrics.report import MetricSettings, describe_figures, measure_generator
+    from ehmfaces.metrics.report import (
+        MetricSettings,
+        describe_figures,
+        describe_rates,
+        measure_generator,
+    )
 
     pipeline = load_pipeline(model, device, engine, precision, click.echo)
     size = size or pipeline.resolution
@@ -63,15 +77,23 @@ def metrics(
         pipeline,
         load_reference(data, size, background),
         _describe,
-        MetricSettings(count, people, paths, seed),
+        MetricSettings(count, people, paths, seed, faces),
         click.echo,
         training=load_reference(training, size, background) if training else None,
     )
     write_bytes_atomically(out / "metrics.json", json.dumps(report.figures, indent=2).encode())
     write_bytes_atomically(out / "nearest.png", encode_png(report.nearest_sheet))
-    for line in describe_figures(report.figures):
+    if report.face_rates:
+        rates = {name: rate.to_dict() for name, rate in report.face_rates.items()}
+        write_bytes_atomically(out / "faces.json", json.dumps(rates, indent=2).encode())
+    failures = failure_sheet(
+        [(name.removeprefix("face_rate_"), rate) for name, rate in report.face_rates.items()]
+    )
+    (out / "faces.png").unlink(missing_ok=True)  # of an earlier run
+    if failures is not None:
+        write_bytes_atomically(out / "faces.png", encode_png(failures))
+    for line in (*describe_figures(report.figures), *describe_rates(report.face_rates)):
         click.echo(line)
-    click.echo("Face rate: not measured, this version has no face detector. Look at sheets of pictures.")
 
 
 def _describe(pixels: Pixels) -> FloatArray | None:

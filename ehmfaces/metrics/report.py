@@ -22,6 +22,8 @@ from ehmfaces.metrics.diversity import (
     pair_percentile,
 )
 from ehmfaces.metrics.embedding import embed_pictures
+from ehmfaces.metrics.face_checks import FaceChecker
+from ehmfaces.metrics.face_rate import FaceRate, measure_face_rate
 from ehmfaces.metrics.features import LiteFeatures
 from ehmfaces.metrics.fid import frechet_distance
 from ehmfaces.metrics.kid import kernel_distance
@@ -46,20 +48,29 @@ class MetricSettings:
         people: Portraits at truncation 0.7 for diversity.
         paths: Paths for the path length, two pictures each.
         seed: The first seed.
+        faces: Pictures for the face rate, at truncation 0.7 and as many at 1; 0 leaves it out.
     """
 
     count: int = 5000
     people: int = 1000
     paths: int = 200
     seed: int = 0
+    faces: int = 2000
 
 
 @dataclass(frozen=True)
 class MetricReport:
-    """Figures by name, and the sheet of the pictures that are most like a training picture."""
+    """What was measured.
+
+    Attributes:
+        figures: Figures by name.
+        nearest_sheet: The pictures that are most like a training picture.
+        face_rates: By the name of their figure; empty when left out.
+    """
 
     figures: dict[str, float]
     nearest_sheet: Image
+    face_rates: dict[str, FaceRate]
 
 
 def measure_generator(
@@ -110,7 +121,25 @@ def measure_generator(
         figures["ppl_lite0"] = mean_path_length(
             path_lengths(pipeline, network, settings.paths, settings.seed)
         )
-    return MetricReport({name: _round(value) for name, value in figures.items()}, sheet)
+    rates = _rate_faces(pipeline, reference, settings, say) if settings.faces else {}
+    figures |= {name: rate.share for name, rate in rates.items()}
+    return MetricReport({name: _round(value) for name, value in figures.items()}, sheet, rates)
+
+
+def _rate_faces(
+    pipeline: FacePipeline, reference: Pixels, settings: MetricSettings, say: Callable[[str], None]
+) -> dict[str, FaceRate]:
+    """Return the face rates of full-size pictures, and of the real set."""
+    checker = FaceChecker()
+    seeds = range(settings.seed, settings.seed + settings.faces)
+    rates = {}
+    for psi in (PACK_PSI, FULL_PSI):
+        say(f"Face rate: {settings.faces} at truncation {psi:g}")
+        made = pipeline.iter_images(seeds, truncation_psi=psi)
+        pictures = ((seed, np.asarray(image)) for seed, image in made)
+        rates[f"face_rate_{psi:.1f}"] = measure_face_rate(pictures, checker)
+    rates["face_rate_reference"] = measure_face_rate(enumerate(reference), checker)
+    return rates
 
 
 def _pictures(pipeline: FacePipeline, seed: int, count: int, psi: float, size: int) -> Iterator[Pixels]:
@@ -222,6 +251,15 @@ def _find_nearest(
 def _round(value: float) -> float:
     """Keep five digits: more would differ between machines."""
     return float(f"{value:.5g}")
+
+
+def describe_rates(rates: dict[str, FaceRate]) -> Sequence[str]:
+    """Return a line for each face rate: how many pictures failed, and why."""
+    return [
+        f"{name}: {len(rate.failures)} of {rate.count} are no well-formed face"
+        + "".join(f", {reason} {count}" for reason, count in rate.reasons.items())
+        for name, rate in rates.items()
+    ]
 
 
 def describe_figures(figures: dict[str, float]) -> Sequence[str]:
