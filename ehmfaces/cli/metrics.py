@@ -83,13 +83,14 @@ def metrics(
     )
     write_bytes_atomically(out / "metrics.json", json.dumps(report.figures, indent=2).encode())
     write_bytes_atomically(out / "nearest.png", encode_png(report.nearest_sheet))
+    for name in ("faces.json", "faces.png"):
+        (out / name).unlink(missing_ok=True)  # of an earlier run
     if report.face_rates:
         rates = {name: rate.to_dict() for name, rate in report.face_rates.items()}
         write_bytes_atomically(out / "faces.json", json.dumps(rates, indent=2).encode())
     failures = failure_sheet(
         [(name.removeprefix("face_rate_"), rate) for name, rate in report.face_rates.items()]
     )
-    (out / "faces.png").unlink(missing_ok=True)  # of an earlier run
     if failures is not None:
         write_bytes_atomically(out / "faces.png", encode_png(failures))
     for line in (*describe_figures(report.figures), *describe_rates(report.face_rates)):

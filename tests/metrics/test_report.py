@@ -11,7 +11,7 @@ from ehmfaces.metrics.features import LiteFeatures
 from ehmfaces.metrics.nearest import nearest_pairs, pair_sheet
 from ehmfaces.metrics.ppl import _distance, mean_path_length, path_lengths
 from ehmfaces.metrics.reference import load_reference, split_halves
-from ehmfaces.metrics.report import MetricSettings, describe_figures, measure_generator
+from ehmfaces.metrics.report import MetricSettings, describe_figures, describe_rates, measure_generator
 
 GAME = (31, 44, 56)
 
@@ -33,7 +33,7 @@ def test_a_generator_is_near_its_own_pictures(tiny_pipeline):
     own = pictures_of(tiny_pipeline, range(1000, 1040))
     heard = []
     report = measure_generator(
-        tiny_pipeline, own, flat, MetricSettings(40, 12, 3, seed=1000), heard.append, training=own[:16]
+        tiny_pipeline, own, flat, MetricSettings(40, 12, 3, 1000, faces=5), heard.append, training=own[:16]
     )
     figures = report.figures
     assert figures["fd_lite0"] == pytest.approx(0, abs=1e-3)
@@ -42,12 +42,22 @@ def test_a_generator_is_near_its_own_pictures(tiny_pipeline):
     assert figures["nearest_training_smallest"] == 0  # the training pictures are its own
     assert figures["faces_undescribed"] == 0
     assert figures["ppl_lite0"] > 0
-    assert len(heard) == 4
-    wrong = measure_generator(tiny_pipeline, 255 - own, flat, MetricSettings(20, 12, 0, seed=1000)).figures
+    assert len(heard) == 6
+    assert figures["face_rate_0.7"] == figures["face_rate_reference"] == 0  # no faces at 16 px
+    assert report.face_rates["face_rate_1.0"].reasons == {"not-one-face": 5}
+    assert [failure.seed for failure in report.face_rates["face_rate_1.0"].failures] == [*range(1000, 1005)]
+    assert "face_rate_0.7: 5 of 5 are no well-formed face, not-one-face 5" in describe_rates(
+        report.face_rates
+    )
+    wrong = measure_generator(
+        tiny_pipeline, 255 - own, flat, MetricSettings(20, 12, 0, 1000, faces=0)
+    ).figures
     assert wrong["fd_lite0"] > 1.5 * wrong["fd_lite0_floor"] > 0
     assert wrong["precision_lite0"] < 0.5
-    assert "ppl_lite0" not in wrong
-    again = measure_generator(tiny_pipeline, 255 - own, flat, MetricSettings(20, 12, 0, seed=1000)).figures
+    assert not {"ppl_lite0", "face_rate_0.7"} & set(wrong)
+    again = measure_generator(
+        tiny_pipeline, 255 - own, flat, MetricSettings(20, 12, 0, 1000, faces=0)
+    ).figures
     assert again == wrong
 
 
