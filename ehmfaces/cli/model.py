@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ehmfaces.cli.options import FILE, FOLDER, model_options
+from ehmfaces.cli.options import FILE, FOLDER, SEEDS, model_options, synthesis_options
 from ehmfaces.errors import InputError
 
 
@@ -150,6 +150,46 @@ def export(folder: Path, model: str | None, graph: str, opset: int, noise_mode: 
             f"{path}: {len(data) / 1e6:.1f} MB, differs from PyTorch by {check.difference:.1e} "
             f"(allowed {check.tolerance:.0e}, batches of {' and '.join(map(str, check.batches))})"
         )
+
+
+@model.command()
+@click.option("--out", "folder", type=FOLDER, required=True, metavar="OUT", help="Folder for the sheets.")
+@click.option("--seeds", type=SEEDS, default="0-127", show_default=True, help="Shown as they come.")
+@click.option(
+    "--trunc", "truncation_psi", type=float, default=0.7, show_default=True, help="1 = as varied as it can."
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["deeplab", "rembg"]),
+    default="deeplab",
+    show_default=True,
+    help="Who cuts the person out.",
+)
+@model_options
+@synthesis_options
+def sheets(
+    folder: Path,
+    seeds: list[int],
+    truncation_psi: float,
+    backend: str,
+    model: str | None,
+    device: str | None,
+    engine: str | None,
+    precision: str | None,
+) -> None:
+    """Draw contact sheets of a generator: seeds, sex and age, style mixing, walks."""
+    from ehmfaces.cutout.base import load_cutout_backend
+    from ehmfaces.facepack.model_sheets import model_sheets
+    from ehmfaces.hub import load_pipeline
+    from ehmfaces.images import write_bytes_atomically
+
+    pipeline = load_pipeline(model, device, engine, precision, click.echo)
+    for sheet in model_sheets(pipeline, load_cutout_backend(backend), seeds, truncation_psi):
+        path = folder / f"{sheet.name}.png"
+        write_bytes_atomically(path, sheet.png)
+        click.echo(f"{path}: {sheet.words}")
+    if pipeline.directions is None:
+        click.echo("No sheets of sex and age: this model has no directions.")
 
 
 @model.command("import")
