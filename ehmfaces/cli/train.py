@@ -100,6 +100,83 @@ def _print_line(line: dict[str, float]) -> None:
     click.echo("  ".join(f"{key} {value:.4g}" for key, value in line.items()))
 
 
+class Stages(click.ParamType[tuple[tuple[int, float], ...]]):
+    """Stages like "128:8,256:8": resolution in pixels and thousands of pictures shown there."""
+
+    name = "px:kimg,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return ((resolution, kimg), ...)."""
+        if not isinstance(value, str):
+            return value
+        try:
+            pairs = tuple((int(size), float(kimg)) for size, kimg in (p.split(":") for p in value.split(",")))
+        except ValueError:
+            self.fail(f'"{value}" is no list of stages. Write them like 128:8,256:8.', param, ctx)
+        if any(size not in (16, 32, 64, 128, 256, 512) or kimg <= 0 for size, kimg in pairs):
+            self.fail(f'"{value}": sides are powers of two, 16 to 512; lengths are above 0.', param, ctx)
+        if list(pairs) != sorted(pairs, key=lambda pair: pair[0]):
+            self.fail(f'"{value}": a stage cannot be smaller than the one before.', param, ctx)
+        return pairs
+
+
+@train.command()
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The portraits of the warm start, in its order.",
+)
+@click.option(
+    "--more-data", type=click.Path(path_type=Path), help="Further portraits, such as recombinations."
+)
+@click.option(
+    "--warm-start-from",
+    required=True,
+    type=FOLDER,
+    help="A finished warm start, or another run's OUTDIR/owned.",
+)
+@click.option("--new-portraits", is_flag=True, help="--data are other portraits: a fine-tune.")
+@click.option("--outdir", required=True, type=FOLDER, help="Results; the same folder resumes.")
+@click.option(
+    "--stages", type=Stages(), help="Resolutions and thousands of pictures.  [default: 128:8,256:8]"
+)
+@click.option("--batch-size", type=click.IntRange(2), help="Pictures per step, an even number.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@click.option(
+    "--compile/--no-compile", "compiled", default=None, help="Default: when there is a C++ compiler."
+)
+def detail(
+    data: Path,
+    more_data: Path | None,
+    warm_start_from: Path,
+    new_portraits: bool,
+    outdir: Path,
+    stages: tuple[tuple[int, float], ...] | None,
+    batch_size: int | None,
+    threads: int | None,
+    compiled: bool | None,
+) -> None:
+    """Sharpen a warm start: OUTDIR/generator is the result, OUTDIR/owned what directions are fitted to."""
+    import shutil
+
+    import torch
+
+    from ehmfaces.training.detail_loop import DetailConfig, run_detail
+
+    if compiled is None:
+        compiled = any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+    changes: dict[str, Any] = {"stages": stages, "batch_size": batch_size, "compiled": compiled}
+    config = DetailConfig(**{key: value for key, value in changes.items() if value is not None})
+    if threads:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    size = config.stages[-1][0]
+    own = _load(data, size)
+    further = own[:0] if more_data is None else _load(more_data, size)
+    run_detail(own, further, warm_start_from, config, outdir, new_portraits, report=_print_line)
+
+
 @train.command()
 @click.option("--data", required=True, type=FOLDER, help="Folder of portraits with alpha.")
 @click.option("--outdir", required=True, type=FOLDER, help="Results; the same folder resumes.")

@@ -202,6 +202,60 @@ class MappingNetwork(nn.Module):
         return truncate(ws, self.w_avg, truncation_psi, truncation_cutoff) if truncation_psi != 1 else ws
 
 
+class PeopleMapping(nn.Module):
+    """z to w by a memory of people: the mean of those around the place that z chooses, varied a little.
+
+    The first `places` components of z choose the place, the others vary what the mean leaves open. Takes the
+    place of `MappingNetwork` where training gave every portrait a w; a Gaussian of such ws also covers
+    mixtures of everybody with everybody, which look like nobody.
+
+    Source: Nadaraya, "On Estimating Regression" (1964).
+    """
+
+    codes: Tensor
+    residuals: Tensor
+    variation: Tensor
+    centre: Tensor
+    w_avg: Tensor
+
+    def __init__(
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        num_ws: int,
+        people: int,
+        places: int = 16,
+        reach: float = 0.7,
+    ) -> None:
+        super().__init__()
+        self.z_dim, self.c_dim, self.w_dim, self.num_ws = z_dim, c_dim, w_dim, num_ws
+        self.places, self.reach = places, reach
+        self.codes = nn.Parameter(torch.randn(people, places))
+        self.residuals = nn.Parameter(torch.randn(people, w_dim))
+        self.variation = nn.Parameter(torch.zeros(z_dim - places, w_dim))
+        self.centre = nn.Parameter(torch.zeros(w_dim))
+        self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    def forward(
+        self,
+        z: Tensor,
+        c: Tensor | None = None,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+        update_emas: bool = False,
+    ) -> Tensor:
+        """Return ws [N, num_ws, w_dim] for z [N, z_dim], as `MappingNetwork` does; c is unused."""
+        z = normalize_2nd_moment(z.float())
+        place, rest = z[:, : self.places], z[:, self.places :]
+        # The squared distance without |place|^2, which the softmax does not see.
+        nearness = place @ self.codes.t() - self.codes.square().sum(dim=1) / 2
+        w = torch.softmax(nearness / self.reach**2, dim=1) @ self.residuals
+        w = self.centre + w + rest @ self.variation
+        ws = w[:, None].repeat(1, self.num_ws, 1)  # [N, num_ws, w_dim]
+        return truncate(ws, self.w_avg, truncation_psi, truncation_cutoff) if truncation_psi != 1 else ws
+
+
 # Fewer products pay where channels are many; wider units make the plain sum faster, not the transforms.
 _WINOGRAD_CHANNELS = 512 if "AVX512" in torch.backends.cpu.get_cpu_capability() else 256
 
@@ -470,7 +524,8 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
 
     `mapping_kwargs` and `synthesis_kwargs` take the keywords of the public checkpoints (num_layers,
     embed_features, layer_features, activation, lr_multiplier, w_avg_beta; channel_base, channel_max,
-    architecture, resample_filter, conv_clamp, use_noise). Precision keywords are accepted and unused.
+    architecture, resample_filter, conv_clamp, use_noise); with `people` the mapping network is a
+    `PeopleMapping` and takes its keywords. Precision keywords are accepted and unused.
     """
 
     @register_to_config
@@ -492,7 +547,9 @@ class StyleGAN2Generator(ModelMixin, ConfigMixin):
             w_dim, img_resolution, img_channels, **_known_options(synthesis_kwargs)
         )
         self.num_ws = self.synthesis.num_ws
-        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **_known_options(mapping_kwargs))
+        options = _known_options(mapping_kwargs)
+        mapping = PeopleMapping if "people" in options else MappingNetwork
+        self.mapping = mapping(z_dim, c_dim, w_dim, self.num_ws, **options)
         self.train()
 
     def train(self, mode: bool = True) -> Self:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ehmfaces.errors import ModelError
 from ehmfaces.metrics.features import LiteFeatures, normalize_channels
 from ehmfaces.models.ops import LRELU_SLOPE, SQRT_2
-from ehmfaces.models.stylegan2 import StyleGAN2Generator, SynthesisLayer, ToRGBLayer
+from ehmfaces.models.stylegan2 import MappingNetwork, StyleGAN2Generator, SynthesisLayer, ToRGBLayer
 from ehmfaces.training.checkpoint import load_checkpoint, save_checkpoint
 
 CHECKPOINT = "warm-start.safetensors"
@@ -292,13 +292,21 @@ def run_warm_start(
 
 
 def export_warm_start(folder: Path, out: Path) -> None:
-    """Write what an adversarial run needs of a warm start, in float16: the average network and the ws."""
-    header = json.loads((folder / "warm-start.json").read_text())
-    generator, ws = load_warm_start(folder)
-    torch.nn.Module.to(generator, torch.float16)
+    """Write what a later run needs of a warm start, in float16: the average network and the ws."""
+    write_warm_start(*load_warm_start(folder), out)
+
+
+def write_warm_start(generator: StyleGAN2Generator, ws: Tensor, out: Path) -> None:
+    """Write a generator and the ws [2 N, w_dim] of portraits and mirror images as a finished warm start."""
+    network = {key: value for key, value in generator.config.items() if not key.startswith("_")}
+    header = {"stage": 0, "w_count": len(ws), "network": network}
+    header["config"] = {"stages": [[generator.img_resolution, 0]]}
+    half = StyleGAN2Generator(**network)
+    half.load_state_dict(generator.state_dict())
+    torch.nn.Module.to(half, torch.float16)
     table = nn.Embedding.from_pretrained(ws.half())
     out.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(out / CHECKPOINT, {"G_ema": generator, "table": table}, {}, {}, {})
+    save_checkpoint(out / CHECKPOINT, {"G_ema": half, "table": table}, {}, {}, {})
     (out / "warm-start.json").write_text(json.dumps(header, indent=1) + "\n")
 
 
@@ -333,6 +341,10 @@ def set_mapping(generator: StyleGAN2Generator, ws: Tensor, spread: float, room: 
         ModelError: The mapping network is too narrow to pass z on.
     """
     mapping, z_dim = generator.mapping, generator.z_dim
+    if not isinstance(mapping, MappingNetwork):
+        raise ModelError(
+            "Only a mapping network of layers can hold a Gaussian; this generator remembers people."
+        )
     mean, factor = fit_gaussian(ws, z_dim)
     shift = room * spread * ws.std(dim=0) - mean
     lift = torch.cat([torch.eye(z_dim), -torch.eye(z_dim)])  # z -> [z, -z]

@@ -1,0 +1,127 @@
+"""The detail stage: widening keeps pictures, a run resumes exactly, sharpens, and writes what others read."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ehmfaces.errors import InputError
+from ehmfaces.models.stylegan2 import StyleGAN2Generator
+from ehmfaces.training.detail_loop import DetailConfig, DetailRun, run_detail, widen_into
+from ehmfaces.training.stats import Stats
+from ehmfaces.training.warm_start import load_warm_start, write_warm_start
+
+pytest.importorskip("efficientnet_lite_pytorch")
+
+PEOPLE = 6
+
+
+def tiny(size: int, base: int, people: int = 2 * PEOPLE) -> StyleGAN2Generator:
+    return StyleGAN2Generator(
+        z_dim=24,
+        w_dim=16,
+        img_resolution=size,
+        mapping_kwargs={"people": people},
+        synthesis_kwargs={"channel_base": base, "channel_max": 16},
+    )
+
+
+@pytest.fixture
+def warm(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    write_warm_start(tiny(32, 128), torch.randn(2 * PEOPLE, 16), tmp_path / "warm")
+    return tmp_path / "warm"
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    source = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (PEOPLE, 3, 64, 64), generator=source, dtype=torch.uint8)
+
+
+CONFIG = DetailConfig(
+    stages=((32, 0.008), (64, 0.008)), channel_base=256, ramp_kimg=0.001, tie_px=8, compiled=False
+)
+
+
+def test_widened_network_makes_the_same_pictures() -> None:
+    torch.manual_seed(0)
+    small, large = tiny(16, 64), tiny(32, 256)
+    widen_into(small.synthesis, large.synthesis)
+    w = torch.randn(3, 16)
+    before = small.synthesis(w[:, None].expand(-1, small.num_ws, -1), "none")
+    after = large.synthesis(w[:, None].expand(-1, large.num_ws, -1), "none")
+    upsampled = large.synthesis.b32  # an empty block: only the picture's own filter is in between
+    from ehmfaces.models.ops import upsample2d
+
+    assert torch.allclose(after, upsample2d(before, upsampled.resample_filter), atol=1e-4)
+
+
+def test_widened_channels_learn() -> None:
+    torch.manual_seed(0)
+    small, large = tiny(16, 64), tiny(16, 256)
+    widen_into(small.synthesis, large.synthesis)
+    ws = torch.randn(3, large.num_ws, 16)
+    large.synthesis(ws, "none").square().sum().backward()
+    weight = large.synthesis.b16.conv1.weight
+    assert weight.shape[0] > small.synthesis.b16.conv1.weight.shape[0]
+    assert weight.grad is not None
+    assert float(weight.grad[: small.synthesis.b16.conv1.weight.shape[0], -1].abs().sum()) > 0
+
+
+def test_run_resumes_exactly_and_writes_a_generator(tmp_path: Path, warm: Path, images: torch.Tensor) -> None:
+    whole = run_detail(images, images[:0], warm, CONFIG, tmp_path / "whole", seconds_per_save=1e9)
+    stopped = DetailRun(images, images[:0], warm, CONFIG, tmp_path / "parts")
+    stats = Stats(tmp_path / "stats.jsonl")
+    while stopped.cur_nimg < stopped.stage_end():
+        stopped.step(stats)
+    stopped.save()
+    stopped.grow()
+    stopped.save()
+    resumed = run_detail(images, images[:0], warm, CONFIG, tmp_path / "parts", seconds_per_save=1e9)
+    assert resumed.cur_nimg == whole.cur_nimg == 16
+    for mine, other in zip(resumed.ema.parameters(), whole.ema.parameters(), strict=True):
+        assert torch.equal(mine, other)
+    loaded = StyleGAN2Generator.from_pretrained(tmp_path / "whole" / "generator", low_cpu_mem_usage=False)
+    assert loaded.img_resolution == 64
+    assert loaded.config.mapping_kwargs["people"] == 2 * PEOPLE
+    _, ws = load_warm_start(tmp_path / "whole" / "owned")
+    assert torch.allclose(ws, whole.table.weight, atol=2e-3)
+
+
+def test_all_networks_move(tmp_path: Path, warm: Path, images: torch.Tensor) -> None:
+    run = DetailRun(images, images.flip(2), warm, CONFIG, tmp_path / "run")
+    before = {name: [p.clone() for p in module.parameters()] for name, module in run._modules().items()}
+    stats = Stats(tmp_path / "stats.jsonl")
+    for _ in range(3):
+        run.step(stats)
+    for name in ("G", "G_ema", "D", "heads", "table"):
+        changed = [
+            not torch.equal(a, b)
+            for a, b in zip(before[name], run._modules()[name].parameters(), strict=True)
+        ]
+        assert any(changed), name
+    line = stats.write(cur_nimg=run.cur_nimg)
+    assert {"pixels", "features", "tie", "G_patches", "G_heads", "D0", "r1", "balance"} <= set(line)
+
+
+def test_new_portraits_start_near_themselves(tmp_path: Path, warm: Path) -> None:
+    generator, ws = load_warm_start(warm)
+    with torch.no_grad():
+        made = generator.synthesis(ws[:PEOPLE, None].expand(-1, generator.num_ws, -1), "none")
+    pixels = ((made.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    config = DetailConfig(stages=((32, 0.004),), channel_base=128, tie_px=8, compiled=False)
+    run = DetailRun(pixels[:4], pixels[:0], warm, config, tmp_path / "run", new_portraits=True)
+    distance = torch.cdist(run.table.weight[:4].detach(), ws)
+    assert distance.argmin(dim=1).tolist() == [0, 1, 2, 3]
+
+
+def test_other_portraits_are_refused(tmp_path: Path, warm: Path, images: torch.Tensor) -> None:
+    with pytest.raises(InputError, match=r"of 6 portraits, the data of 4.*--new-portraits"):
+        DetailRun(images[:4], images[:0], warm, CONFIG, tmp_path / "run")
+
+
+def test_smaller_stage_is_refused(tmp_path: Path, warm: Path, images: torch.Tensor) -> None:
+    config = DetailConfig(stages=((16, 1.0),), compiled=False)
+    with pytest.raises(InputError, match="16 px is below the warm start's 32 px"):
+        DetailRun(images, images[:0], warm, config, tmp_path / "run")

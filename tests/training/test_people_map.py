@@ -1,0 +1,68 @@
+"""The memory of people: what random z give is near what is remembered, and varies."""
+
+import torch
+
+from ehmfaces.models.stylegan2 import PeopleMapping
+from ehmfaces.training.people_map import remember_people
+
+
+def clustered_ws(count: int = 200, w_dim: int = 32) -> torch.Tensor:
+    source = torch.Generator().manual_seed(0)
+    centres = 4 * torch.randn(20, w_dim, generator=source)
+    which = torch.randint(0, 20, (count,), generator=source)
+    return centres[which] + 0.3 * torch.randn(count, w_dim, generator=source) + 1.0
+
+
+def mapped(ws: torch.Tensor, rest: float, count: int = 500) -> tuple[PeopleMapping, torch.Tensor]:
+    mapping = PeopleMapping(64, 0, ws.shape[1], 5, people=len(ws), places=8)
+    remember_people(mapping, ws, rest)
+    z = torch.randn(count, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return mapping, mapping(z)
+
+
+def test_people_are_nearer_than_those_of_a_gaussian() -> None:
+    ws = clustered_ws()
+    _, found = mapped(ws, rest=0.0)
+    gaussian = torch.randn(500, 32, generator=torch.Generator().manual_seed(2)) * ws.std(dim=0) + ws.mean(
+        dim=0
+    )
+    near = torch.cdist(found[:, 0], ws).min(dim=1).values.mean()
+    far = torch.cdist(gaussian, ws).min(dim=1).values.mean()
+    assert near < 0.7 * far
+
+
+def test_one_z_gives_one_w_for_all_layers_whatever_the_batch() -> None:
+    mapping, found = mapped(clustered_ws(), rest=0.4)
+    z = torch.randn(500, 64, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(found[:, 0], found[:, -1])
+    with torch.no_grad():
+        assert torch.allclose(mapping(z[3:4]), found[3:4], atol=1e-5)
+
+
+def test_truncation_leads_to_the_average() -> None:
+    mapping, found = mapped(clustered_ws(), rest=0.4, count=4000)
+    z = torch.randn(7, 64)
+    with torch.no_grad():
+        assert torch.allclose(mapping(z, None, 0.0)[:, 0], mapping.w_avg.expand(7, -1), atol=1e-5)
+    assert torch.allclose(mapping.w_avg, found[:, 0].mean(dim=0), atol=0.25)
+
+
+def test_rest_varies_people_who_share_a_place() -> None:
+    ws = clustered_ws()
+    z = torch.randn(2, 64, generator=torch.Generator().manual_seed(1))
+    z[1, :8] = z[0, :8]
+    z *= (64 / z.square().sum(dim=1, keepdim=True)).sqrt()
+    apart = []
+    for rest in (0.0, 0.4):
+        mapping = PeopleMapping(64, 0, 32, 5, people=len(ws), places=8)
+        remember_people(mapping, ws, rest)
+        with torch.no_grad():
+            first, second = mapping(z)[:, 0]
+        apart.append(float((first - second).norm()))
+    assert apart[1] > apart[0] + 0.1
+
+
+def test_few_people_fit_too() -> None:
+    _, found = mapped(clustered_ws(5), rest=0.4)
+    assert torch.isfinite(found).all()
