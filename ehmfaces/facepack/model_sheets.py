@@ -68,7 +68,7 @@ def model_sheets(
     yield from _seed_sheets(renderer, seeds)
     for sex, age in _groups(pipeline):
         yield _group_sheet(renderer, seeds[:_GROUP_SEEDS], sex, age)
-    yield _mixing_sheet(renderer, seeds)
+    yield from _mixing_sheets(renderer, seeds)
     yield _walk_sheet(renderer, seeds)
 
 
@@ -98,15 +98,19 @@ def _group_sheet(renderer: PortraitRenderer, seeds: Sequence[Seed], sex: Sex, ag
     return _finish(wished, f"{sex}-{age}", f"{sex}, age {AGES[age]:+g} standard deviations", sheet, seeds)
 
 
-def _mixing_sheet(renderer: PortraitRenderer, seeds: Sequence[Seed]) -> ModelSheet:
-    """Cross faces: coarse and middle styles from the rows, fine ones from the columns."""
-    pipeline = renderer.pipeline
+def _mixing_sheets(renderer: PortraitRenderer, seeds: Sequence[Seed]) -> Iterator[ModelSheet]:
+    """Cross faces: coarse styles from the rows; then all but the fine ones from the rows."""
+    num_ws = renderer.pipeline.num_ws
     rows = seeds[: min(_MIX_ROWS, len(seeds) // 2)]
     columns = seeds[len(rows) :][:_MIX_COLUMNS]
-    layers = next(group for group in reversed(style_groups(pipeline.num_ws).values()) if group)
-    grid = mixing_grid(pipeline, rows, columns, layers, renderer.truncation_psi)
-    words = f"left: layers 0-{layers[0] - 1}, top: layers {layers[0]}-{layers[-1]}"
-    return _finish(renderer, "mixing", words, grid, [*rows, *columns], is_cut_out=False)
+    groups = style_groups(num_ws)
+    for kind, first in (("coarse", len(groups["coarse"])), ("fine", num_ws - len(groups["fine"]))):
+        if not 0 < first < num_ws:
+            continue  # so few layers that there are no such styles
+        layers = range(first, num_ws)
+        grid = mixing_grid(renderer.pipeline, rows, columns, layers, renderer.truncation_psi)
+        words = f"rows give layers 0-{first - 1}, columns {first}-{num_ws - 1}"
+        yield _finish(renderer, f"mixing-{kind}", words, grid, [*rows, *columns], is_cut_out=False)
 
 
 def _walk_sheet(renderer: PortraitRenderer, seeds: Sequence[Seed]) -> ModelSheet:

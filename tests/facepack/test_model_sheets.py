@@ -43,7 +43,7 @@ def draw(pipeline, seeds=range(5)):
 def test_all_sheets_with_their_records(directed, tmp_path):
     sheets = draw(directed)
     groups = {f"{sex}-{age}" for sex in ("men", "women") for age in AGES}
-    assert set(sheets) == {"seeds-256", "seeds-160x200", "mixing", "walk"} | groups
+    assert set(sheets) == {"seeds-256", "seeds-160x200", "mixing-coarse", "walk"} | groups
     for sheet in sheets.values():
         record = Provenance.read(sheet.png)
         assert record.synthetic
@@ -61,8 +61,8 @@ def test_all_sheets_with_their_records(directed, tmp_path):
 
 def test_without_directions_there_are_no_groups(tiny_pipeline):
     sheets = draw(tiny_pipeline, range(2))
-    assert set(sheets) == {"seeds-256", "seeds-160x200", "mixing", "walk"}
-    assert "layers" in sheets["mixing"].words
+    assert set(sheets) == {"seeds-256", "seeds-160x200", "mixing-coarse", "walk"}
+    assert sheets["mixing-coarse"].words == "rows give layers 0-3, columns 4-5"  # no fine ones at 16 px
     with pytest.raises(InputError, match="at least 2 seeds, not 1"):
         draw(tiny_pipeline, [3])
 
@@ -94,7 +94,7 @@ def test_the_command_writes_them(tiny_pipeline, tmp_path):
     assert "largest step between two pictures" in result.output
     assert "No sheets of sex and age" in result.output
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "mixing.png",
+        "mixing-coarse.png",
         "seeds-160x200.png",
         "seeds-256.png",
         "walk.png",
