@@ -1,7 +1,8 @@
 """What can be read from a face: age, sex and smile, the colours of skin and hair.
 
-Owns a small network (in `weights/face-attributes`) and the columns that `labels` reads. These are guesses from
-looks, for balancing and for leaving children out, and no statement about anybody. Needs the "train" extra.
+Owns a small network (in `weights/face-attributes`) and how the columns that `labels` reads are measured. These
+are guesses from looks, for balancing and for leaving children out, and no statement about anybody. Needs the
+"train" extra.
 """
 
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class LooksEstimator:
 
 
 def is_smiling(points: FloatArray) -> bool:
-    """Tell from mesh points [478, 2] of an upright face whether the mouth is wide and its corners are high."""
+    """Tell from mesh points [478, 2] of an upright face whether the mouth is wide and its corners high."""
     apart = max(float(np.linalg.norm(points[LEFT_IRIS] - points[RIGHT_IRIS])), 1e-6)
     corners = points[list(MOUTH_CORNERS)]
     width = float(np.linalg.norm(corners[1] - corners[0]))

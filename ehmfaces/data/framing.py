@@ -1,8 +1,8 @@
 """Squares of any place, size and turn in a picture, and the one that a portrait shows.
 
-Owns the portrait frame (side S, eye line level at 0.49 S, face in the middle, s = 0.225 S, where s is the larger of
-the irises' distance and 0.95 of the way from eyes to mouth), and cutting it out. Does not know who is in the picture
-or what the background is. Needs the "train" extra (OpenCV).
+Owns the portrait frame (side S, eye line level at 0.49 S, face in the middle, s = 0.225 S, where s is the
+larger of the irises' distance and 0.95 of the way from eyes to mouth), and cutting it out. Does not know who is
+in the picture or what the background is. Needs the "train" extra (OpenCV).
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image as PILImage
 
 from ehmfaces.data.face_detector import LEFT_IRIS, MOUTH_CORNERS, RIGHT_IRIS, Face
-from ehmfaces.images import resize
+from ehmfaces.images import premultiply, resize, unpremultiply
 from ehmfaces.types import Alpha, FloatArray, Pixels
 
 EYES_AT, FACE_SIZE, EYES_TO_MOUTH = 0.49, 0.225, 0.95
@@ -51,7 +51,10 @@ class Square:
         # OpenCV counts from the middle of the first pixel, points here from its corner
         matrix[:, 2] += matrix[:, :2] @ np.full(2, 0.5) - 0.5
         flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-        cut = cv2.warpAffine(pixels, matrix, (own, own), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        has_alpha = pixels.shape[2] == 4
+        values = premultiply(pixels) if has_alpha else pixels
+        cut = cv2.warpAffine(values, matrix, (own, own), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        cut = unpremultiply(cut.clip(0, 1)) if has_alpha else cut
         return np.asarray(resize(PILImage.fromarray(cut), (size_px, size_px)))
 
     def to_own(self, points: FloatArray, size_px: int) -> FloatArray:

@@ -1,10 +1,11 @@
 """Which pictures may go into a training set: facts about one picture, each with a limit and a reason code.
 
-Owns the table of rules and how its facts are measured. Does not know files, the cut-out or what is trained. What a
-face looks like is measured in the portrait frame at 256 px, so that it hardly depends on the picture's resolution.
+Owns the table of rules and how its facts are measured. Does not know files, the cut-out or what is trained.
+What a face looks like is measured in the portrait frame at 256 px, so that it hardly depends on the picture's
+resolution.
 
 Not covered: hats and hoods that leave the face free, closed eyes, hands beside the face, sunglasses without an
-edge across the nose, make-up and face paint, hair dyed in a colour that hair can have, an unbelievable face.
+edge across the nose, make-up and face paint, hair dyed in a colour that hair can have, unbelievable faces.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,9 +19,9 @@ from ehmfaces.data.face_detector import Face
 from ehmfaces.types import Alpha, FloatArray, Pixels
 
 Reason = Literal[
-    "broken", "no-face", "several-faces", "no-alpha", "fake-alpha", "age", "child", "aged", "small", "profile",
-    "turned", "tilted", "unsure", "cut-off", "covered", "glasses", "odd-hair", "grey", "dark", "blurred", "grainy",
-    "duplicate",
+    "broken", "no-face", "several-faces", "no-alpha", "fake-alpha", "age", "child", "aged", "small",
+    "profile", "turned", "tilted", "unsure", "cut-off", "covered", "glasses", "odd-hair", "grey", "dark",
+    "blurred", "grainy", "duplicate",
 ]  # fmt: skip
 Mask = npt.NDArray[np.bool_]
 
@@ -118,7 +119,7 @@ def find_reasons(
 
 
 def judge_faces(faces: Sequence[Face], max_second: float = MAX_SECOND_FACE) -> Reason | None:
-    """Tell whether there is no face, or more than one that counts; faces far smaller than the largest do not."""
+    """Tell whether there is no face, or more than one; faces far smaller than the largest do not count."""
     if not faces:
         return "no-face"
     largest = max(face.interocular_px for face in faces)
@@ -168,7 +169,7 @@ def measure_light(lab: FloatArray, face: Mask) -> dict[str, float]:
 def measure_detail(pixels: Pixels, face: Mask) -> dict[str, float]:
     """Return sharpness and grain of the face in RGB uint8 [S, S, 3].
 
-    Source: Immerkaer, "Fast Noise Variance Estimation" (1996), with the median for the mean: edges do not count.
+    Source: Immerkaer, "Fast Noise Variance Estimation" (1996), with the median for the mean, because of edges.
     """
     import cv2
 
