@@ -93,7 +93,7 @@ class Verdict:
 
 
 class FaceChecker:
-    """Checks portraits, about 40 ms each on one core."""
+    """Checks portraits, about 80 ms each on one core."""
 
     def __init__(self, detector: FaceDetector | None = None) -> None:
         """Load the detector.
