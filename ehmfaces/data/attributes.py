@@ -1,8 +1,8 @@
 """What can be read from a face: age, sex and smile, the colours of skin and hair.
 
-Owns a small network (in `weights/face-attributes`) and how the columns that `labels` reads are measured. These
-are guesses from looks, for balancing and for leaving children out, and no statement about anybody. Needs the
-"train" extra.
+Owns a small network (in `weights/face-attributes`) and how the columns that `labels` reads are measured.
+These are guesses from looks, for balancing and for leaving children out, and no statement about anybody.
+Needs the "train" extra.
 """
 
 from dataclasses import dataclass

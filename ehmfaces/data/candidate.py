@@ -1,7 +1,7 @@
 """One picture of unknown origin -> an aligned, cut-out portrait with labels, or reasons why not.
 
-Owns the order of the steps for one picture. Does not know files, other pictures or the training set. Needs the
-"train" extra.
+Owns the order of the steps for one picture. Does not know files, other pictures or the training set. Needs
+the "train" extra.
 """
 
 import io
@@ -34,7 +34,6 @@ from ehmfaces.data.quality import (
     find_reasons,
     judge_alpha,
     judge_faces,
-    measure_cover,
     measure_detail,
     measure_light,
     measure_nose_edge,
@@ -55,7 +54,7 @@ class PrepareOptions:
 
     Attributes:
         size_px: Side of the portraits.
-        background: Colour under cut-outs, sRGB: for thumbnails, the packed file, and what a face is looked for on.
+        background: Colour under cut-outs, sRGB, in thumbnails and the packed file.
         reference_date: The day on which people are as old as `max-age` asks.
         sex: For everybody; "auto" = by looks.
         needs_alpha: Whether pictures without a cut-out are left out; else they are cut out.
@@ -139,19 +138,20 @@ class PortraitMaker:
         shape = (pixels.shape[0], pixels.shape[1])
         look = square.cut(seen, LOOK_PX)
         points = square.to_own(face.points[:, :2].astype(np.float64), LOOK_PX)
-        inside, mask = square.inside(shape, LOOK_PX), face_mask(points, LOOK_PX)
+        lab, inside, mask = _lab(look), square.inside(shape, LOOK_PX), face_mask(points, LOOK_PX)
         facts |= measure_pose(face) | {"look_age": looks.age, "frame": float(inside.mean())}
-        if (mask & inside).any():
-            lab = _lab(look)
-            facts |= measure_light(lab, mask & inside) | measure_detail(look, mask & inside)
-            facts["nose_edge"] = measure_nose_edge(look, mask & inside, points)
+        facts |= measure_light(lab, mask) | measure_detail(look, mask)
+        facts["nose_edge"] = measure_nose_edge(look, mask, points)
         reasons, phrases = find_reasons(facts, self.options.limits)
         if reasons:
             return Candidate(reasons, phrases, facts, _shrink(look))
         portrait = self._cut_out(pixels, square)
         alpha = np.asarray(resize(portrait, (LOOK_PX, LOOK_PX)))[..., 3].astype(np.float32) / 255
         hair = hair_mask(alpha, mask, points) & inside
-        facts |= measure_cover(alpha, mask, inside) | {"odd_hair": measure_odd_hair(lab, hair)}
+        facts |= {
+            "bare": float(alpha[mask].mean()),
+            "odd_hair": measure_odd_hair(lab, hair),
+        }
         reasons, phrases = find_reasons(facts, self.options.limits)
         if reasons:
             return Candidate(reasons, phrases, facts, _shrink(look))

@@ -1,8 +1,8 @@
 """Squares of any place, size and turn in a picture, and the one that a portrait shows.
 
 Owns the portrait frame (side S, eye line level at 0.49 S, face in the middle, s = 0.225 S, where s is the
-larger of the irises' distance and 0.95 of the way from eyes to mouth), and cutting it out. Does not know who is
-in the picture or what the background is. Needs the "train" extra (OpenCV).
+larger of the irises' distance and 0.95 of the way from eyes to mouth), and cutting it out. Does not know who
+is in the picture or what the background is. Needs the "train" extra (OpenCV).
 """
 
 from dataclasses import dataclass

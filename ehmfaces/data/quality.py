@@ -4,8 +4,8 @@ Owns the table of rules and how its facts are measured. Does not know files, the
 What a face looks like is measured in the portrait frame at 256 px, so that it hardly depends on the picture's
 resolution.
 
-Not covered: hats and hoods that leave the face free, closed eyes, hands beside the face, sunglasses without an
-edge across the nose, make-up and face paint, hair dyed in a colour that hair can have, unbelievable faces.
+Not covered: hats and hoods that leave the face free, closed eyes, hands beside the face, sunglasses without
+an edge across the nose, make-up and face paint, hair dyed in a colour that hair can have.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ehmfaces.data.face_detector import Face
-from ehmfaces.types import Alpha, FloatArray, Pixels
+from ehmfaces.types import FloatArray, Pixels
 
 Reason = Literal[
     "broken", "no-face", "several-faces", "no-alpha", "fake-alpha", "age", "child", "aged", "small",
@@ -169,7 +169,7 @@ def measure_light(lab: FloatArray, face: Mask) -> dict[str, float]:
 def measure_detail(pixels: Pixels, face: Mask) -> dict[str, float]:
     """Return sharpness and grain of the face in RGB uint8 [S, S, 3].
 
-    Source: Immerkaer, "Fast Noise Variance Estimation" (1996), with the median for the mean, because of edges.
+    Source: Immerkaer, "Fast Noise Variance Estimation" (1996), with the median for the mean.
     """
     import cv2
 
@@ -214,9 +214,3 @@ def measure_odd_hair(lab: FloatArray, hair: Mask) -> float:
     chroma = np.hypot(colors[:, 1], colors[:, 2])
     low, high = _ODD_HUES
     return float(((chroma > _ODD_CHROMA) & ((hue < low) | (hue > high))).mean())
-
-
-def measure_cover(alpha: Alpha, face: Mask, inside: Mask) -> dict[str, float]:
-    """Return which shares of the frame are filled by the picture, and of the face by the cut-out."""
-    seen = face & inside
-    return {"frame": float(inside.mean()), "bare": float(alpha[seen].mean()) if seen.any() else 0.0}
