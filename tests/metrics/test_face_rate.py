@@ -13,6 +13,7 @@ pytest.importorskip("onnxruntime", reason="needs the train extra")
 from ehmfaces.images import composite
 from ehmfaces.metrics.face_checks import LIMITS, FaceChecker, find_reasons
 from ehmfaces.metrics.face_rate import failure_sheet, measure_face_rate
+from ehmfaces.metrics.reference import load_reference
 from tests.metrics import damaged_faces as damages
 
 GAME = (31, 44, 56)
@@ -103,6 +104,12 @@ def test_the_rate_counts_and_shows_what_failed(checker, some):
 @pytest.mark.parametrize("size", [128, 256, 320])
 def test_99_in_100_of_all_portraits_pass(checker, shared, size):
     assert measure_face_rate(portraits(shared, size), checker).share >= 0.99
+
+
+@pytest.mark.slow
+def test_99_in_100_pass_as_the_reference_set(checker, shared):
+    pixels = load_reference(shared / "faces" / "portraits", 128, GAME)
+    assert measure_face_rate(enumerate(pixels), checker).share >= 0.99
 
 
 @pytest.mark.slow
