@@ -26,6 +26,7 @@ from ehmfaces.data.attributes import (
 )
 from ehmfaces.data.face_detector import Face, FaceDetector
 from ehmfaces.data.framing import Square, portrait_square
+from ehmfaces.data.person_cut import PersonCut
 from ehmfaces.data.quality import (
     LOOK_PX,
     Reason,
@@ -35,6 +36,7 @@ from ehmfaces.data.quality import (
     judge_alpha,
     judge_faces,
     measure_detail,
+    measure_left_over,
     measure_light,
     measure_nose_edge,
     measure_odd_hair,
@@ -145,11 +147,12 @@ class PortraitMaker:
         reasons, phrases = find_reasons(facts, self.options.limits)
         if reasons:
             return Candidate(reasons, phrases, facts, _shrink(look))
-        portrait = self._cut_out(pixels, square)
+        portrait = self._cut_out(pixels, square, mask)
         alpha = np.asarray(resize(portrait, (LOOK_PX, LOOK_PX)))[..., 3].astype(np.float32) / 255
         hair = hair_mask(alpha, mask, points) & inside
         facts |= {
             "bare": float(alpha[mask].mean()),
+            "left_over": measure_left_over(alpha),
             "odd_hair": measure_odd_hair(lab, hair),
         }
         reasons, phrases = find_reasons(facts, self.options.limits)
@@ -160,12 +163,12 @@ class PortraitMaker:
         flat = np.asarray(composite(portrait, self.options.background))
         return Candidate((), (), facts, _shrink(flat), portrait, own, labels)
 
-    def _cut_out(self, pixels: Pixels, square: Square) -> Image:
+    def _cut_out(self, pixels: Pixels, square: Square, face: npt.NDArray[np.bool_]) -> Image:
         """Return the portrait; where the picture ends at the sides or above, so does the person, softly."""
         size = self.options.size_px
         image = PILImage.fromarray(square.cut(pixels, size))
         if image.mode == "RGB":
-            image = cut_out(image, self.backend)
+            image = cut_out(image, PersonCut(self.backend, face))
         values = np.array(image)
         fade = square.fade((pixels.shape[0], pixels.shape[1]), size)
         values[..., 3] = np.rint(values[..., 3] * fade).astype(np.uint8)

@@ -20,8 +20,8 @@ from ehmfaces.types import FloatArray, Pixels
 
 Reason = Literal[
     "broken", "no-face", "several-faces", "no-alpha", "fake-alpha", "age", "child", "aged", "small",
-    "profile", "turned", "tilted", "unsure", "cut-off", "covered", "glasses", "odd-hair", "grey", "dark",
-    "blurred", "grainy", "duplicate",
+    "profile", "turned", "tilted", "unsure", "cut-off", "covered", "background", "glasses", "odd-hair",
+    "grey", "dark", "blurred", "grainy", "duplicate",
 ]  # fmt: skip
 Mask = npt.NDArray[np.bool_]
 
@@ -71,9 +71,12 @@ RULES: tuple[Rule, ...] = (
         "min-bare-face", "covered", "bare", 0.97, False, "share of the face that the cut-out takes for person"
     ),
     Rule(
+        "max-left-over", "background", "left_over", 0.2, True, "alpha beside the head, where none should be"
+    ),
+    Rule(
         "max-nose-edge", "glasses", "nose_edge", 0.4, True, "edge across the nose between the eyes, contrasts"
     ),
-    Rule("max-odd-hair", "odd-hair", "odd_hair", 0.5, True, "share of the hair of no natural colour"),
+    Rule("max-odd-hair", "odd-hair", "odd_hair", 0.4, True, "share of the hair of no natural colour"),
     Rule("min-colour", "grey", "chroma", 4, False, "mean chroma of the face, CIELAB"),
     Rule("min-light", "dark", "light", 17, False, "median lightness of the face, CIELAB"),
     Rule("min-sharpness", "blurred", "sharpness", 0.1, False, "finest detail of the face, contrasts"),
@@ -214,3 +217,12 @@ def measure_odd_hair(lab: FloatArray, hair: Mask) -> float:
     chroma = np.hypot(colors[:, 1], colors[:, 2])
     low, high = _ODD_HUES
     return float(((chroma > _ODD_CHROMA) & ((hue < low) | (hue > high))).mean())
+
+
+def measure_left_over(alpha: FloatArray) -> float:
+    """Return the mean alpha, float32 [S, S], along the frame's upper end and its sides above the chin."""
+    side = alpha.shape[0]
+    band = np.zeros(alpha.shape, bool)
+    wide, high, down = round(0.055 * side), round(0.03 * side), round(0.45 * side)
+    band[:down, :wide] = band[:down, -wide:] = band[:high] = True
+    return float(alpha[band].mean())
