@@ -177,7 +177,8 @@ def load_dataset(
     Args:
         source: `.npz` with uint8 [n, S, S, 3] under "rgb" (labels under "labels"); `.npy` with such
             an array; a folder with `pixels.npy` or with pictures at any depth (labels from
-            `dataset.json`); or a ZIP of the latter.
+            `dataset.json`); or a ZIP of the latter. Of a folder with `portraits/` and `labels.csv`, as
+            `prepare` writes it, only the former is read.
         resolution: Side to reduce to; at most the pictures' side.
         xflip: Add the mirrored pictures.
         use_labels: Read labels.
@@ -190,6 +191,8 @@ def load_dataset(
     path = Path(source)
     if not path.exists():
         raise InputError(f'There is no data set "{path}". Give a folder, .npz, .npy or .zip file.')
+    if (path / "labels.csv").is_file() and (path / "portraits").is_dir():
+        path /= "portraits"
     labels: npt.NDArray[np.float32] | None
     if path.suffix == ".npz":
         pixels, labels = _read_npz(path)
