@@ -37,7 +37,7 @@ class Trouble(Protocol):
     """A file of a container that cannot be read safely."""
 
     @property
-    def path(self) -> str:
+    def file(self) -> str:
         """Path in the container; empty for the container itself."""
         ...
 
@@ -130,8 +130,8 @@ def prepare_dataset(
         lines.append(line)
         if progress is not None:
             progress(number, len(pictures))
-    lines = _leave_twins_out(lines, book, find_twins)
     lines.sort(key=lambda line: (line.source, line.file))
+    lines = _leave_twins_out(lines, book, find_twins)
     write_set(lines, out, book, options.background)
     return lines
 
@@ -234,7 +234,7 @@ def _list_troubles(sources: Sequence[Source]) -> Iterator[PreparedFile]:
         for trouble in source.findings:
             yield PreparedFile(
                 str(source.path),
-                trouble.path,
+                trouble.file,
                 verdict="broken",
                 reasons=(trouble.code,),
                 details=(trouble.text,),
@@ -288,7 +288,7 @@ def _leave_twins_out(
     for index, line in enumerate(result):
         if line.verdict == "kept" and first.setdefault(line.key, index) != index:
             result[index] = _as_twin(line, result[first[line.key]], "the same file as")
-    kept = sorted(first.values(), key=lambda index: (result[index].source, result[index].file))
+    kept = sorted(first.values())
     ranks = [(-result[index].facts["eyes_px"], result[index].id) for index in kept]
     twins = find_twins([book.file(result[index], ".webp") for index in kept], ranks)
     for loser, winner in sorted(twins.items()):
