@@ -114,6 +114,12 @@ def prepare_dataset(
     """
     if not sources:
         raise InputError("There is nothing to prepare. Give at least one folder or ZIP of pictures.")
+    sources = list({source.path.resolve(): source for source in sources}.values())
+    for source in sources:
+        if out.resolve().is_relative_to(source.path.resolve()):
+            raise InputError(
+                f'"{out}" lies in "{source.path}", whose pictures are read. Choose a folder beside it.'
+            )
     _check_same_run(out, {**asdict(options), **(settings or {})})
     book = RecordBook(out / "work")
     lines = [*_list_troubles(sources)]

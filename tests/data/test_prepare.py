@@ -160,7 +160,11 @@ def test_other_options_are_refused(source, prepared):
 def test_nothing_to_prepare(tmp_path):
     with pytest.raises(InputError, match="at least one folder"):
         prepare_dataset([], tmp_path, load_cutout_backend, LocalEngine(), PrepareOptions())
-    result = run(tmp_path, "--out", tmp_path / "out")
+    (tmp_path / "pack").mkdir()
+    result = run(tmp_path / "pack", "--out", tmp_path / "pack" / "out")
+    assert result.exit_code == 1
+    assert "Choose a folder beside it" in result.output
+    result = run(tmp_path / "pack", tmp_path / "pack", "--out", tmp_path / "out")
     assert result.exit_code == 0
     assert "0 portraits from 0 files" in result.output
 
