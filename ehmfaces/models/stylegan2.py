@@ -226,7 +226,7 @@ class PeopleMapping(nn.Module):
         num_ws: int,
         people: int,
         places: int = 16,
-        reach: float = 0.7,
+        reach: float = 0.5,
     ) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.w_dim, self.num_ws = z_dim, c_dim, w_dim, num_ws
