@@ -203,19 +203,16 @@ class MappingNetwork(nn.Module):
 
 
 class PeopleMapping(nn.Module):
-    """z to w by a memory of people: the mean of those around the place that z chooses, varied a little.
+    """z to w by a memory of people: the mean of those around a place that z chooses, twice.
 
-    The first `places` components of z choose the place, the others vary what the mean leaves open. Takes the
-    place of `MappingNetwork` where training gave every portrait a w; a Gaussian of such ws also covers
-    mixtures of everybody with everybody, which look like nobody.
+    The first `places` components of z choose whom somebody resembles in the large, the next `places` whom in
+    the small, the others vary the rest. Takes the place of `MappingNetwork` where training gave every
+    portrait a w; a Gaussian of such ws also covers mixtures of everybody with everybody, which look like
+    nobody.
 
     Source: Nadaraya, "On Estimating Regression" (1964).
     """
 
-    codes: Tensor
-    residuals: Tensor
-    variation: Tensor
-    centre: Tensor
     w_avg: Tensor
 
     def __init__(
@@ -226,14 +223,16 @@ class PeopleMapping(nn.Module):
         num_ws: int,
         people: int,
         places: int = 16,
-        reach: float = 0.5,
+        reach: float = 0.4,
     ) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.w_dim, self.num_ws = z_dim, c_dim, w_dim, num_ws
         self.places, self.reach = places, reach
-        self.codes = nn.Parameter(torch.randn(people, places))
-        self.residuals = nn.Parameter(torch.randn(people, w_dim))
-        self.variation = nn.Parameter(torch.zeros(z_dim - places, w_dim))
+        self.coarse_codes = nn.Parameter(torch.randn(people, places))
+        self.coarse = nn.Parameter(torch.randn(people, w_dim))
+        self.fine_codes = nn.Parameter(torch.randn(people, places))
+        self.fine = nn.Parameter(torch.randn(people, w_dim))
+        self.variation = nn.Parameter(torch.zeros(z_dim - 2 * places, w_dim))
         self.centre = nn.Parameter(torch.zeros(w_dim))
         self.register_buffer("w_avg", torch.zeros(w_dim))
 
@@ -247,13 +246,18 @@ class PeopleMapping(nn.Module):
     ) -> Tensor:
         """Return ws [N, num_ws, w_dim] for z [N, z_dim], as `MappingNetwork` does; c is unused."""
         z = normalize_2nd_moment(z.float())
-        place, rest = z[:, : self.places], z[:, self.places :]
-        # The squared distance without |place|^2, which the softmax does not see.
-        nearness = place @ self.codes.t() - self.codes.square().sum(dim=1) / 2
-        w = torch.softmax(nearness / self.reach**2, dim=1) @ self.residuals
-        w = self.centre + w + rest @ self.variation
+        d = self.places
+        w = self.centre + z[:, 2 * d :] @ self.variation
+        w = w + self._nearness(z[:, :d], self.coarse_codes) @ self.coarse
+        w = w + self._nearness(z[:, d : 2 * d], self.fine_codes) @ self.fine
         ws = w[:, None].repeat(1, self.num_ws, 1)  # [N, num_ws, w_dim]
         return truncate(ws, self.w_avg, truncation_psi, truncation_cutoff) if truncation_psi != 1 else ws
+
+    def _nearness(self, place: Tensor, codes: Tensor) -> Tensor:
+        """Return how much each person counts [N, people], the nearer the more, in all 1."""
+        # The squared distance without |place|^2, which the softmax does not see.
+        closeness = place @ codes.t() - codes.square().sum(dim=1) / 2
+        return torch.softmax(closeness / self.reach**2, dim=1)
 
 
 # Fewer products pay where channels are many; wider units make the plain sum faster, not the transforms.

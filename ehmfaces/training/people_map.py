@@ -10,33 +10,41 @@ from torch import Tensor
 
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
 
-REST = 0.4  # share of the spread that is left to the components of z which choose no place
+REST = 0.3  # share of the spread of the components of z which choose nobody
+FINE = 0.8  # share of the small that is somebody else's than the large
 _DRAWS = 4096
 
 
 @torch.no_grad()
-def remember_people(mapping: PeopleMapping, ws: Tensor, rest: float = REST) -> None:
+def remember_people(mapping: PeopleMapping, ws: Tensor, rest: float = REST, fine: float = FINE) -> None:
     """Set a memory from the ws that it is to hold.
 
-    The places are the strongest principal components of the ws, of unit variance, so that a random z falls
-    where portraits are and those around a place are alike.
+    The places are principal components of the ws, of unit variance, so that a random z falls where portraits
+    are, and those around a place are alike: the strongest for the large, the next ones for the small. What
+    lies along the strongest is the large, everything else the small.
 
     Args:
         mapping: Changed in place.
         ws: [people, w_dim].
-        rest: Share of the other components' spread with which z varies a person.
+        rest: Share of the remaining components' spread with which z varies a person.
+        fine: Share of the small that comes from the second place; the rest comes with the large.
     """
     centre = ws.mean(dim=0)
     u, s, axes = torch.linalg.svd(ws - centre, full_matrices=False)
-    count, d = math.sqrt(len(ws)), mapping.places
-    last = min(mapping.z_dim, len(axes))
-    mapping.codes.zero_()
-    mapping.codes[:, : min(d, u.shape[1])] = u[:, :d] * count
-    mapping.residuals.copy_(ws - centre)
+    d, count, scale = mapping.places, len(s), math.sqrt(len(ws))
+    large = (ws - centre) @ axes[:d].t() @ axes[:d]
+    small = ws - centre - large
+    for codes, first in ((mapping.coarse_codes, 0), (mapping.fine_codes, d)):
+        codes.zero_()
+        known = u[:, first : first + d] * scale
+        codes[:, : known.shape[1]] = known
+    mapping.coarse.copy_(large + (1 - fine) * small)
+    mapping.fine.copy_(fine * small)
     mapping.centre.copy_(centre)
     mapping.variation.zero_()
-    if last > d:
-        mapping.variation[: last - d] = rest / count * s[d:last, None] * axes[d:last]
+    last = min(mapping.z_dim, count)
+    if last > 2 * d:
+        mapping.variation[: last - 2 * d] = rest / scale * s[2 * d : last, None] * axes[2 * d : last]
     z = torch.randn(_DRAWS, mapping.z_dim, generator=torch.Generator().manual_seed(0)).to(ws.device)
     mapping.w_avg.copy_(mapping(z)[:, 0].mean(dim=0))
 

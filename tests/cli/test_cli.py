@@ -94,7 +94,7 @@ def test_mix_draws_a_grid(tmp_path):
     )
     assert "[0, 1, 2, 3]" in output
     with Image.open(tmp_path / "g.png") as grid:
-        assert (grid.width // 3, grid.height // 4) == (130, 130)
+        assert (grid.width // 3, grid.height // 4) == (258, 258)
     assert "style layers" in run(
         "mix",
         "--row-seeds",

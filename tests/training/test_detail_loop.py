@@ -18,7 +18,7 @@ PEOPLE = 6
 
 def tiny(size: int, base: int, people: int = 2 * PEOPLE) -> StyleGAN2Generator:
     return StyleGAN2Generator(
-        z_dim=24,
+        z_dim=40,
         w_dim=16,
         img_resolution=size,
         mapping_kwargs={"people": people},

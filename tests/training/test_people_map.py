@@ -51,7 +51,7 @@ def test_truncation_leads_to_the_average() -> None:
 def test_rest_varies_people_who_share_a_place() -> None:
     ws = clustered_ws()
     z = torch.randn(2, 64, generator=torch.Generator().manual_seed(1))
-    z[1, :8] = z[0, :8]
+    z[1, :16] = z[0, :16]
     z *= (64 / z.square().sum(dim=1, keepdim=True)).sqrt()
     apart = []
     for rest in (0.0, 0.4):
@@ -66,3 +66,19 @@ def test_rest_varies_people_who_share_a_place() -> None:
 def test_few_people_fit_too() -> None:
     _, found = mapped(clustered_ws(5), rest=0.4)
     assert torch.isfinite(found).all()
+
+
+def test_large_and_small_come_from_different_people() -> None:
+    ws = clustered_ws()
+    mapping = PeopleMapping(64, 0, 32, 5, people=len(ws), places=8, reach=0.05)
+    remember_people(mapping, ws, rest=0.0, fine=1.0)
+    z = torch.zeros(1, 64)
+    z[0, :8], z[0, 8:16] = mapping.coarse_codes[3].detach(), mapping.fine_codes[90].detach()
+    with torch.no_grad():
+        # Normalising z moves the place a little: take it out again.
+        w = mapping(z)[0, 0]
+        shrunk = z / z.square().mean().sqrt()
+        first = int(torch.cdist(shrunk[:, :8], mapping.coarse_codes).argmin())
+        second = int(torch.cdist(shrunk[:, 8:16], mapping.fine_codes).argmin())
+        assert first != second
+        assert torch.allclose(w, mapping.centre + mapping.coarse[first] + mapping.fine[second], atol=0.05)
