@@ -113,8 +113,8 @@ class Stages(click.ParamType[tuple[tuple[int, float], ...]]):
             pairs = tuple((int(size), float(kimg)) for size, kimg in (p.split(":") for p in value.split(",")))
         except ValueError:
             self.fail(f'"{value}" is no list of stages. Write them like 128:8,256:8.', param, ctx)
-        if any(size not in (16, 32, 64, 128, 256, 512) or kimg <= 0 for size, kimg in pairs):
-            self.fail(f'"{value}": sides are powers of two, 16 to 512; lengths are above 0.', param, ctx)
+        if any(size not in (32, 64, 128, 256, 512) or kimg <= 0 for size, kimg in pairs):
+            self.fail(f'"{value}": sides are powers of two, 32 to 512; lengths are above 0.', param, ctx)
         if list(pairs) != sorted(pairs, key=lambda pair: pair[0]):
             self.fail(f'"{value}": a stage cannot be smaller than the one before.', param, ctx)
         return pairs

@@ -227,6 +227,8 @@ class PeopleMapping(nn.Module):
     ) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.w_dim, self.num_ws = z_dim, c_dim, w_dim, num_ws
+        if 2 * places > z_dim:
+            raise ValueError(f"{places} places need z_dim of at least {2 * places}, not {z_dim}.")
         self.places, self.reach = places, reach
         self.coarse_codes = nn.Parameter(torch.randn(people, places))
         self.coarse = nn.Parameter(torch.randn(people, w_dim))

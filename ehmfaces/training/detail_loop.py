@@ -361,7 +361,7 @@ def _network(warm: StyleGAN2Generator, channel_base: int, people: int) -> dict[s
     """Return the constructor keywords of the generator that follows a warm start."""
     known = {key: value for key, value in warm.config.items() if not key.startswith("_")}
     widths = {**known["synthesis_kwargs"], "channel_base": channel_base}
-    memory = {"people": people, "places": 16, "reach": 0.4}
+    memory = {"people": people, "places": min(16, known["z_dim"] // 4), "reach": 0.4}
     return {**known, "mapping_kwargs": memory, "synthesis_kwargs": widths}
 
 

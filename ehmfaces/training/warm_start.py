@@ -311,8 +311,18 @@ def write_warm_start(generator: StyleGAN2Generator, ws: Tensor, out: Path) -> No
 
 
 def load_warm_start(folder: Path) -> tuple[StyleGAN2Generator, Tensor]:
-    """Return the generator of the last stage and the ws [2 N, w_dim] of portraits and mirror images."""
-    header = json.loads((folder / "warm-start.json").read_text())
+    """Return the generator of the last stage and the ws [2 N, w_dim] of portraits and mirror images.
+
+    Raises:
+        ModelError: The folder holds no warm start, or a damaged one.
+    """
+    try:
+        header = json.loads((folder / "warm-start.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f'"{folder}" holds no finished warm start ({error}). Give the folder "warm-start" of a run of '
+            'train gan, or "owned" of one of train detail.'
+        ) from error
     size = header["config"]["stages"][header["stage"]][0]
     generator = StyleGAN2Generator(**{**header["network"], "img_resolution": size})
     table = nn.Embedding(header["w_count"], header["network"]["w_dim"])

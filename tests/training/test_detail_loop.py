@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ehmfaces.errors import InputError
+from ehmfaces.errors import InputError, ModelError
 from ehmfaces.models.stylegan2 import StyleGAN2Generator
 from ehmfaces.training.detail_loop import DetailConfig, DetailRun, run_detail, widen_into
 from ehmfaces.training.stats import Stats
@@ -125,3 +125,8 @@ def test_smaller_stage_is_refused(tmp_path: Path, warm: Path, images: torch.Tens
     config = DetailConfig(stages=((16, 1.0),), compiled=False)
     with pytest.raises(InputError, match="16 px is below the warm start's 32 px"):
         DetailRun(images, images[:0], warm, config, tmp_path / "run")
+
+
+def test_folder_without_warm_start_is_refused(tmp_path: Path, images: torch.Tensor) -> None:
+    with pytest.raises(ModelError, match=r"holds no finished warm start"):
+        DetailRun(images, images[:0], tmp_path, CONFIG, tmp_path / "run")
