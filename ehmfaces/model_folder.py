@@ -28,7 +28,9 @@ GENERATOR_CLASSES: dict[str, type[Any]] = {
     "StyleGAN2Generator": StyleGAN2Generator,
     "StyleGAN3Generator": StyleGAN3Generator,
 }
-_PARAMETERS = ("weight", "bias", "const", "noise_strength")  # last parts of names; all else are buffers
+# Last parts of names; all else are buffers.
+_PARAMETERS = ("weight", "bias", "const", "noise_strength")
+_PEOPLE = ("coarse_codes", "coarse", "fine_codes", "fine", "variation", "centre")
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def _count_parameters(folder: Path) -> int | None:
         for path in sorted(folder.glob("*.safetensors")):
             with safe_open(path, framework="pt") as file:
                 names: list[str] = list(file.keys())
-                learned = [name for name in names if name.rsplit(".", 1)[-1] in _PARAMETERS]
+                learned = [name for name in names if name.rsplit(".", 1)[-1] in _PARAMETERS + _PEOPLE]
                 total += sum(prod(file.get_slice(name).get_shape()) for name in learned)
     except (OSError, SafetensorError):
         return None

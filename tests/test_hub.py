@@ -7,6 +7,7 @@ import torch
 
 from ehmfaces.errors import InputError, ModelError, UnsupportedModelError
 from ehmfaces.hub import EMBEDDED_DIR, EMBEDDED_ID, load_pipeline, save_pipeline
+from ehmfaces.model_folder import read_facts
 
 
 @pytest.fixture
@@ -43,6 +44,13 @@ def test_the_embedded_default_is_there_and_small():
     faces = [np.asarray(image, float) for image in pipeline([1, 2]).images]
     assert np.abs(faces[0][:4, :4] - [31, 44, 56]).mean() < 12  # the corner shows the game's colour
     assert np.abs(faces[0] - faces[1]).mean() > 2
+
+
+def test_facts_count_the_embedded_parameters():
+    facts = read_facts(EMBEDDED_DIR, "ehmfaces/embedded")
+    generator = load_pipeline(EMBEDDED_ID).generator
+    assert facts.parameters == sum(p.numel() for p in generator.parameters())
+    assert facts.resolution == 256
 
 
 def test_missing_damaged_and_foreign_models_get_a_sentence(saved, tmp_path, monkeypatch):
