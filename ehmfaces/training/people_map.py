@@ -6,9 +6,11 @@ Owns setting a `PeopleMapping`, and guessing the ws of new portraits. Does not k
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
+from ehmfaces.training.warm_start import ridge_ws
 
 REST = 0.3  # share of the spread of the components of z which choose nobody
 FINE = 0.8  # share of the small that is somebody else's than the large
@@ -50,28 +52,18 @@ def remember_people(mapping: PeopleMapping, ws: Tensor, rest: float = REST, fine
 
 
 @torch.no_grad()
-def guess_ws(generator: StyleGAN2Generator, known: Tensor, img: Tensor, penalty: float = 30.0) -> Tensor:
+def guess_ws(generator: StyleGAN2Generator, known: Tensor, img: Tensor) -> Tensor:
     """Guess ws [N, w_dim] for portraits from what the generator makes of ws that it knows.
 
-    Ridge regression from the pictures at 16 px; good enough to go on learning from.
+    Good enough to go on learning from.
 
     Args:
         generator: In whose w space the guesses are.
         known: ws [M, w_dim] that it knows.
         img: Portraits [N, 3, S, S] in [-1, 1].
-        penalty: Of the regression.
     """
-    shown = [
-        _small(generator.synthesis(w[:, None].expand(-1, generator.num_ws, -1), "none"))
+    made = [
+        F.adaptive_avg_pool2d(generator.synthesis(w[:, None].expand(-1, generator.num_ws, -1), "none"), 16)
         for w in known.split(16)
     ]
-    x = torch.cat(shown)
-    mean, w_mean = x.mean(dim=0), known.mean(dim=0)
-    x = x - mean
-    gram = x @ x.t() + penalty * torch.eye(len(x))
-    solved = torch.linalg.solve(gram, known - w_mean)
-    return (_small(img) - mean) @ (x.t() @ solved) + w_mean
-
-
-def _small(img: Tensor) -> Tensor:
-    return torch.nn.functional.adaptive_avg_pool2d(img, 16).flatten(1)
+    return ridge_ws(torch.cat(made), known, img)

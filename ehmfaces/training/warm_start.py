@@ -75,14 +75,21 @@ def shrink(images: Tensor, size_px: int) -> Tensor:
     return F.avg_pool2d(img, factor) if factor > 1 else img
 
 
-def ridge_ws(known_images: Tensor, ws: Tensor, images: Tensor, penalty: float = 30.0) -> Tensor:
-    """Guess ws [N, w_dim] for further pictures by ridge regression on the known pairs."""
-    x = shrink(known_images, 16).flatten(1)
+def ridge_ws(known: Tensor, ws: Tensor, img: Tensor, penalty: float = 30.0) -> Tensor:
+    """Guess ws [M, w_dim] for further pictures by ridge regression on known pairs, from 16 px.
+
+    Args:
+        known: Pictures [N, 3, S, S] in [-1, 1].
+        ws: Their ws [N, w_dim].
+        img: Pictures [M, 3, S', S'].
+        penalty: Of the regression.
+    """
+    x, y = (F.adaptive_avg_pool2d(pictures, 16).flatten(1) for pictures in (known, img))
     mean, w_mean = x.mean(dim=0), ws.mean(dim=0)
     x = x - mean
-    gram = x @ x.t() + penalty * torch.eye(len(x))
+    gram = x @ x.t() + penalty * torch.eye(len(x), device=x.device)
     solved = torch.linalg.solve(gram, ws - w_mean)
-    return (shrink(images, 16).flatten(1) - mean) @ (x.t() @ solved) + w_mean
+    return (y - mean) @ (x.t() @ solved) + w_mean
 
 
 def reconstruction_loss(features: LiteFeatures, prediction: Tensor, target: Tensor, weight: float) -> Tensor:
@@ -168,7 +175,7 @@ class WarmStart:
         half, count = known // 2, len(self.images) // 2
         have = torch.cat([self.images[:half], self.images[count : count + half]])
         ws = self.table.weight.detach()
-        guessed = ridge_ws(have, ws, self.images)
+        guessed = ridge_ws(shrink(have, 16), ws, shrink(self.images, 16))
         guessed[:half], guessed[count : count + half] = ws[:half], ws[half:]
         self.ws = guessed
         before, ema = self.generator, self.ema
