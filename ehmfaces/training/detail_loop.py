@@ -154,6 +154,12 @@ class DetailRun:
                 f"The warm start is of {owned // 2} portraits, the data of {len(self.images) // 2}. Give the "
                 "portraits it was made from, or say that these are new (--new-portraits)."
             )
+        batch = self.config.batch_size
+        if batch % 2 or not 2 <= batch <= 2 * len(self.images):
+            raise InputError(
+                f"A batch of {batch} pictures cannot be half owned portraits and half drawn people. Give an "
+                f"even number, 2 to {2 * len(self.images)}."
+            )
         smallest = min(size for size, _ in self.config.stages)
         if smallest < self.warm.img_resolution:
             raise InputError(
@@ -180,9 +186,9 @@ class DetailRun:
 
     def remember(self) -> None:
         """Let the mapping networks draw from the ws as they are now."""
-        for generator in (self.G, self.ema):
-            assert isinstance(generator.mapping, PeopleMapping)
-            remember_people(generator.mapping, self.table.weight.detach())
+        assert isinstance(self.G.mapping, PeopleMapping)
+        remember_people(self.G.mapping, self.table.weight.detach())
+        self.ema.mapping.load_state_dict(self.G.mapping.state_dict())
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"G": self.G, "G_ema": self.ema, "D": self.D, "heads": self.heads, "table": self.table}
@@ -306,7 +312,8 @@ class DetailRun:
         features = torch.stack([(made[:half] - wanted[:half]).abs().mean() for made, wanted in pairs]).sum()
         with torch.no_grad():
             shown = self.warm.synthesis(drawn[:, : self.warm.num_ws].contiguous(), "none")
-        tie = (_pool(fake[half:], config.tie_px) - _pool(shown, config.tie_px)).abs().mean()
+        drawn_small, shown_small = (F.adaptive_avg_pool2d(img, config.tie_px) for img in (fake[half:], shown))
+        tie = (drawn_small - shown_small).abs().mean()
         stats.add(pixels=float(pixels.detach()), features=float(features.detach()), tie=float(tie.detach()))
         return pixels + config.feature_weight * features + config.tie_weight * tie
 
@@ -363,10 +370,6 @@ def _network(warm: StyleGAN2Generator, channel_base: int, people: int) -> dict[s
     widths = {**known["synthesis_kwargs"], "channel_base": channel_base}
     memory = {"people": people, "places": min(16, known["z_dim"] // 4), "reach": 0.4}
     return {**known, "mapping_kwargs": memory, "synthesis_kwargs": widths}
-
-
-def _pool(img: Tensor, size_px: int) -> Tensor:
-    return F.adaptive_avg_pool2d(img, size_px)
 
 
 @torch.no_grad()

@@ -1,11 +1,13 @@
 """The detail stage: widening keeps pictures, a run resumes exactly, sharpens, and writes what others read."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from ehmfaces.errors import InputError, ModelError
+from ehmfaces.models.ops import upsample2d
 from ehmfaces.models.stylegan2 import StyleGAN2Generator
 from ehmfaces.training.detail_loop import DetailConfig, DetailRun, run_detail, widen_into
 from ehmfaces.training.stats import Stats
@@ -52,8 +54,6 @@ def test_widened_network_makes_the_same_pictures() -> None:
     before = small.synthesis(w[:, None].expand(-1, small.num_ws, -1), "none")
     after = large.synthesis(w[:, None].expand(-1, large.num_ws, -1), "none")
     upsampled = large.synthesis.b32  # an empty block: only the picture's own filter is in between
-    from ehmfaces.models.ops import upsample2d
-
     assert torch.allclose(after, upsample2d(before, upsampled.resample_filter), atol=1e-4)
 
 
@@ -130,3 +130,11 @@ def test_smaller_stage_is_refused(tmp_path: Path, warm: Path, images: torch.Tens
 def test_folder_without_warm_start_is_refused(tmp_path: Path, images: torch.Tensor) -> None:
     with pytest.raises(ModelError, match=r"holds no finished warm start"):
         DetailRun(images, images[:0], tmp_path, CONFIG, tmp_path / "run")
+
+
+@pytest.mark.parametrize("batch", [3, 26])
+def test_batch_that_cannot_be_halved_is_refused(
+    tmp_path: Path, warm: Path, images: torch.Tensor, batch: int
+) -> None:
+    with pytest.raises(InputError, match=r"Give an even number, 2 to 24"):
+        DetailRun(images, images[:0], warm, replace(CONFIG, batch_size=batch), tmp_path / "run")
