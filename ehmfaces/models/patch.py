@@ -59,7 +59,7 @@ class PatchDiscriminator(nn.Module):
     `view_px`: of larger pictures a random part.
     """
 
-    def __init__(self, img_channels: int = 3, width: int = 24, scales: int = 3, view_px: int = 128) -> None:
+    def __init__(self, img_channels: int = 3, width: int = 32, scales: int = 3, view_px: int = 128) -> None:
         """Build the towers with random weights."""
         super().__init__()
         self.view_px = view_px

@@ -28,6 +28,7 @@ from ehmfaces.metrics.features import LiteFeatures, normalize_channels
 from ehmfaces.models.patch import FeatureHeads, PatchDiscriminator
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
 from ehmfaces.training.checkpoint import load_checkpoint, save_checkpoint
+from ehmfaces.training.crew import ALONE, Crew
 from ehmfaces.training.ema import update_ema
 from ehmfaces.training.people_map import guess_ws, remember_people
 from ehmfaces.training.stats import Stats
@@ -35,8 +36,9 @@ from ehmfaces.training.warm_start import load_warm_start, shrink, write_warm_sta
 
 CHECKPOINT = "detail.safetensors"
 MIXED = 0.25  # share of drawn people with two sources of style
-FEATURE_PX = 128  # the feature network sees pictures of this size
-HEAD_LEVELS = {2: 24, 3: 40, 4: 112}  # level of the feature network: its width; finer ones are the patches'
+FEATURE_PX = 256  # the feature network sees larger pictures at this size
+HEAD_LEVELS = {1: 16, 2: 24, 3: 40, 4: 112}  # level of the feature network: its width
+BALANCE_INTERVAL = 8  # steps between two measurements of the gradients' lengths
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class DetailConfig:
         ramp_kimg: The adversarial gradient rises over this long at the start of each stage.
         heads_share: Share of the feature heads in the adversarial loss; the rest is the patches'.
         tie_weight: Weight of the tie of drawn people to the warm start's picture at `tie_px`.
+        spread: How far from the average people are drawn, 1 = as far as the portraits' ws are.
         r1_pixels, r1_levels: R1 of the patch discriminator and of the feature heads.
         compiled: Whether the synthesis network is compiled (a minute or two at the start of each stage).
     """
@@ -66,7 +69,8 @@ class DetailConfig:
     ramp_kimg: float = 2.0
     heads_share: float = 0.4
     tie_weight: float = 1.0
-    tie_px: int = 32
+    tie_px: int = 16
+    spread: float = 1.1
     r1_pixels: float = 0.01
     r1_levels: float = 0.01
     r1_interval: int = 8
@@ -114,6 +118,7 @@ class DetailRun:
         config: DetailConfig,
         outdir: Path,
         new_portraits: bool = False,
+        crew: Crew = ALONE,
     ) -> None:
         """Prepare the first stage, or the one that the checkpoint in `outdir` stopped in.
 
@@ -124,11 +129,12 @@ class DetailRun:
             config: Options.
             outdir: Gets checkpoint, samples and statistics.
             new_portraits: The portraits are not those of the warm start: their ws are guessed.
+            crew: The processes that train together.
 
         Raises:
             InputError: The portraits or the stages do not fit the warm start.
         """
-        self.config, self.outdir, self.further = config, outdir, further
+        self.config, self.outdir, self.further, self.crew = config, outdir, further, crew
         self.images = torch.cat([images, images.flip(3)])
         self.features = LiteFeatures()
         self.warm, ws = load_warm_start(warm_start)
@@ -154,11 +160,11 @@ class DetailRun:
                 f"The warm start is of {owned // 2} portraits, the data of {len(self.images) // 2}. Give the "
                 "portraits it was made from, or say that these are new (--new-portraits)."
             )
-        batch = self.config.batch_size
-        if batch % 2 or not 2 <= batch <= 2 * len(self.images):
+        batch, step, most = self.config.batch_size, 2 * self.crew.size, 2 * len(self.images)
+        if batch % step or not step <= batch <= most:
             raise InputError(
-                f"A batch of {batch} pictures cannot be half owned portraits and half drawn people. Give an "
-                f"even number, 2 to {2 * len(self.images)}."
+                f"A batch of {batch} pictures cannot be half owned portraits and half drawn people in "
+                f"each of {self.crew.size} processes. Give a multiple of {step}, at most {most}."
             )
         smallest = min(size for size, _ in self.config.stages)
         if smallest < self.warm.img_resolution:
@@ -180,14 +186,16 @@ class DetailRun:
         self.opt_D = torch.optim.Adam(judges, self.config.d_lr, betas=(0.0, 0.99))
         self.opt_w = torch.optim.SparseAdam(self.table.parameters(), self.config.w_lr)
         self.synthesize: Callable[..., Tensor] = self.G.synthesis
+        self.show_warm: Callable[..., Tensor] = self.warm.synthesis
         if self.config.compiled:
             self.synthesize = torch.compile(self.G.synthesis)
+            self.show_warm = torch.compile(self.warm.synthesis)
         self.remember()
 
     def remember(self) -> None:
         """Let the mapping networks draw from the ws as they are now."""
         assert isinstance(self.G.mapping, PeopleMapping)
-        remember_people(self.G.mapping, self.table.weight.detach())
+        remember_people(self.G.mapping, self.table.weight.detach(), spread=self.config.spread)
         self.ema.mapping.load_state_dict(self.G.mapping.state_dict())
 
     def _modules(self) -> dict[str, nn.Module]:
@@ -205,6 +213,8 @@ class DetailRun:
     def save(self) -> None:
         """Write the checkpoint and its header; the people to draw are those of this moment from here on."""
         self.remember()
+        if self.crew.rank:
+            return
         scalars = {"cur_nimg": self.cur_nimg, "balance": self.balance}
         save_checkpoint(self.outdir / CHECKPOINT, self._modules(), self._optimizers(), {}, scalars)
         header = {"stage": self.stage, "network": self.network, "config": asdict(self.config)}
@@ -213,6 +223,8 @@ class DetailRun:
 
     def write_result(self) -> None:
         """Write the average generator, and what directions and further runs need: the ws beside it."""
+        if self.crew.rank:
+            return
         self.ema.save_pretrained(self.outdir / "generator")
         write_warm_start(self.ema, self.table.weight.detach(), self.outdir / "owned")
 
@@ -239,11 +251,15 @@ class DetailRun:
 
     def step(self, stats: Stats) -> None:
         """Show one batch, the same at the same position of the plan; all networks learn from it."""
-        config, half = self.config, self.config.batch_size // 2
-        rng = np.random.default_rng([config.seed, self.cur_nimg])
+        config, crew, half = self.config, self.crew, self.config.batch_size // 2
+        everyone = np.random.default_rng([config.seed, self.cur_nimg])
+        index = torch.from_numpy(everyone.choice(len(self.images), half, replace=False))[
+            crew.rank :: crew.size
+        ]
+        half //= crew.size
+        rng = np.random.default_rng([config.seed, self.cur_nimg, crew.rank])
         torch.manual_seed(int(rng.integers(2**31)))
         self._set_rates()
-        index = torch.from_numpy(rng.choice(len(self.images), half, replace=False))
         real = self._draw_real(index, rng)
         owned = self.table(index)[:, None].repeat(1, self.G.num_ws, 1)
         drawn = self._draw_people(half, rng)
@@ -254,12 +270,11 @@ class DetailRun:
         seen = self._see(fake)
         on_fake = [*self.D(fake), *self._heads(seen)]
         held = self._holding_loss(fake, seen, real[:half], seen_real, drawn, stats)
-        (hold,) = torch.autograd.grad(held, fake, retain_graph=True)
-        (ask,) = torch.autograd.grad(self._asking_loss(on_fake, stats), fake, retain_graph=True)
+        slope = self._weigh(held, self._asking_loss(on_fake, stats), fake)
         self._train_judges([*self.D(real), *self._heads(seen_real)], on_fake, stats)
         if self.cur_nimg // config.batch_size % config.r1_interval == 0:
             self._smooth_judges(real, seen_real, stats)
-        self._move_generator(img, hold, ask)
+        self._move_generator(img, slope)
         self.cur_nimg += config.batch_size
         update_ema(self.ema, self.G, config.batch_size, config.ema_kimg * 1000)
         stats.add(balance=self.balance)
@@ -311,7 +326,7 @@ class DetailRun:
         pairs = zip(seen, seen_real, strict=True)
         features = torch.stack([(made[:half] - wanted[:half]).abs().mean() for made, wanted in pairs]).sum()
         with torch.no_grad():
-            shown = self.warm.synthesis(drawn[:, : self.warm.num_ws].contiguous(), "none")
+            shown = self.show_warm(drawn[:, : self.warm.num_ws].contiguous(), "none")
         drawn_small, shown_small = (F.adaptive_avg_pool2d(img, config.tie_px) for img in (fake[half:], shown))
         tie = (drawn_small - shown_small).abs().mean()
         stats.add(pixels=float(pixels.detach()), features=float(features.detach()), tie=float(tie.detach()))
@@ -331,6 +346,7 @@ class DetailRun:
         losses = torch.stack([F.relu(1 - real).mean() + F.relu(1 + fake).mean() for real, fake in pairs])
         parameters = self.opt_D.param_groups[0]["params"]
         gradients = torch.autograd.grad(losses.sum(), parameters)
+        self.crew.average(gradients)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         self.opt_D.step()
@@ -348,20 +364,55 @@ class DetailRun:
         penalty = config.r1_pixels * on_pixels + config.r1_levels * torch.stack(on_levels).sum()
         self.opt_D.zero_grad(set_to_none=True)
         (penalty * config.r1_interval / 2).backward()
+        self.crew.average(_slopes(self.opt_D))
         self.opt_D.step()
         stats.add(r1=float(on_pixels.detach()), r1_levels=float(torch.stack(on_levels).sum().detach()))
 
-    def _move_generator(self, img: Tensor, hold: Tensor, ask: Tensor) -> None:
-        """Move generator and ws against both gradients at the pictures, the second scaled to the first."""
+    def _weigh(self, held: Tensor, asked: Tensor, fake: Tensor) -> Tensor:
+        """Return the gradient of both losses at the pictures, the second scaled to the length of the first.
+
+        Their lengths change slowly: they are measured apart now and then, which costs a second pass.
+        """
         config = self.config
-        ratio = float(hold.norm() / ask.norm().clamp(min=1e-12))
-        self.balance = ratio if self.balance == 0 else 0.99 * self.balance + 0.01 * ratio
-        ramp = min(1.0, (self.cur_nimg - self.stage_start()) / (1000 * config.ramp_kimg) + 0.01)
+        if self.balance == 0 or self.cur_nimg // config.batch_size % BALANCE_INTERVAL == 0:
+            (hold,) = torch.autograd.grad(held, fake, retain_graph=True)
+            (ask,) = torch.autograd.grad(asked, fake, retain_graph=True)
+            lengths = hold.norm() / ask.norm().clamp(min=1e-12)
+            self.crew.average([lengths])
+            ratio = float(lengths)
+            self.balance = ratio if self.balance == 0 else 0.9 * self.balance + 0.1 * ratio
+            return hold + self._pull() * ask
+        (both,) = torch.autograd.grad(held + self._pull() * asked, fake, retain_graph=True)
+        return both
+
+    def _pull(self) -> float:
+        """Return the factor on the adversarial loss: its length in balance, less at the start of a stage."""
+        ramp = min(1.0, (self.cur_nimg - self.stage_start()) / (1000 * self.config.ramp_kimg) + 0.01)
+        return self.config.adversarial * ramp * self.balance
+
+    def _move_generator(self, img: Tensor, slope: Tensor) -> None:
+        """Move generator and ws against the gradient at the pictures."""
         self.opt_G.zero_grad(set_to_none=True)
         self.opt_w.zero_grad(set_to_none=True)
-        img.backward(hold + config.adversarial * ramp * self.balance * ask)
+        img.backward(slope)
+        self.crew.average(_slopes(self.opt_G))
+        self._share_rows()
         self.opt_G.step()
         self.opt_w.step()
+
+    def _share_rows(self) -> None:
+        """Bring the gradients of the ws that were shown in any process to all of them."""
+        mine = self.table.weight.grad
+        assert mine is not None
+        rows, slopes = self.crew.gather(mine._indices()[0]), self.crew.gather(mine._values())
+        self.table.weight.grad = torch.sparse_coo_tensor(
+            rows[None], slopes / self.crew.size, mine.shape, check_invariants=False
+        )
+
+
+def _slopes(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Return the gradients that the last pass left."""
+    return [item.grad for item in optimizer.param_groups[0]["params"] if item.grad is not None]
 
 
 def _network(warm: StyleGAN2Generator, channel_base: int, people: int) -> dict[str, Any]:
@@ -395,16 +446,18 @@ def run_detail(
     new_portraits: bool = False,
     seconds_per_save: float = 180.0,
     report: Callable[[dict[str, float]], None] = lambda line: None,
+    crew: Crew = ALONE,
 ) -> DetailRun:
     """Train until the plan is done, saving on the way; the same call resumes. See `DetailRun`."""
-    run = DetailRun(images, further, warm_start, config, outdir, new_portraits)
+    run = DetailRun(images, further, warm_start, config, outdir, new_portraits, crew)
     stats, saved, counted = Stats(outdir / "stats.jsonl"), time.monotonic(), run.cur_nimg
     while True:
         done = run.cur_nimg >= run.stage_end()
-        if time.monotonic() - saved > seconds_per_save or done:
+        if crew.agree(time.monotonic() - saved > seconds_per_save or done):
             speed = (run.cur_nimg - counted) / (time.monotonic() - saved)
             place = {"cur_nimg": run.cur_nimg, "resolution": config.stages[run.stage][0]}
-            report(stats.write(**place, img_per_sec=speed))
+            if crew.rank == 0:
+                report(stats.write(**place, img_per_sec=speed))
             run.save()
             saved, counted = time.monotonic(), run.cur_nimg
         if done:

@@ -18,7 +18,9 @@ _DRAWS = 4096
 
 
 @torch.no_grad()
-def remember_people(mapping: PeopleMapping, ws: Tensor, rest: float = REST, fine: float = FINE) -> None:
+def remember_people(
+    mapping: PeopleMapping, ws: Tensor, rest: float = REST, fine: float = FINE, spread: float = 1.0
+) -> None:
     """Set a memory from the ws that it is to hold.
 
     The places are principal components of the ws, of unit variance, so that a random z falls where portraits
@@ -30,6 +32,7 @@ def remember_people(mapping: PeopleMapping, ws: Tensor, rest: float = REST, fine
         ws: [people, w_dim].
         rest: Share of the remaining components' spread with which z varies a person.
         fine: Share of the small that comes from the second place; the rest comes with the large.
+        spread: How far from the centre people are, 1 = as far as the ws.
     """
     centre = ws.mean(dim=0)
     u, s, axes = torch.linalg.svd(ws - centre, full_matrices=False)
@@ -40,13 +43,13 @@ def remember_people(mapping: PeopleMapping, ws: Tensor, rest: float = REST, fine
         codes.zero_()
         known = u[:, first : first + d] * scale
         codes[:, : known.shape[1]] = known
-    mapping.coarse.copy_(large + (1 - fine) * small)
-    mapping.fine.copy_(fine * small)
+    mapping.coarse.copy_(spread * (large + (1 - fine) * small))
+    mapping.fine.copy_(spread * fine * small)
     mapping.centre.copy_(centre)
     mapping.variation.zero_()
     last = min(mapping.z_dim, count)
     if last > 2 * d:
-        mapping.variation[: last - 2 * d] = rest / scale * s[2 * d : last, None] * axes[2 * d : last]
+        mapping.variation[: last - 2 * d] = spread * rest / scale * s[2 * d : last, None] * axes[2 * d : last]
     z = torch.randn(_DRAWS, mapping.z_dim, generator=torch.Generator().manual_seed(0)).to(ws.device)
     mapping.w_avg.copy_(mapping(z)[:, 0].mean(dim=0))
 
