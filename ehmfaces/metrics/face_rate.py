@@ -61,26 +61,38 @@ class FaceRate:
         }
 
 
-def measure_face_rate(pictures: Iterable[tuple[Seed, Pixels]], checker: FaceChecker) -> FaceRate:
-    """Check pictures one by one.
+class FaceCount:
+    """Counts pictures as they come by."""
 
-    Args:
-        pictures: Seeds and RGB uint8 [S, S, 3].
-        checker: Says what is wrong with a picture.
-    """
-    count = 0
-    failures: list[Failure] = []
-    samples: list[Image] = []
-    for seed, pixels in pictures:
-        count += 1
-        verdict = checker.check(pixels)
+    def __init__(self, checker: FaceChecker) -> None:
+        """Start at none; the checker says what is wrong with a picture."""
+        self.checker = checker
+        self._count = 0
+        self._failures: list[Failure] = []
+        self._samples: list[Image] = []
+
+    def add(self, seed: Seed, pixels: Pixels) -> None:
+        """Check a picture, RGB uint8 [S, S, 3]."""
+        self._count += 1
+        verdict = self.checker.check(pixels)
         if not verdict.reasons:
-            continue
-        failures.append(Failure(seed, verdict.reasons))
-        if len(samples) < _KEPT:
+            return
+        self._failures.append(Failure(seed, verdict.reasons))
+        if len(self._samples) < _KEPT:
             image = PILImage.fromarray(pixels)
-            samples.append(image.resize((_CELL_PX, _CELL_PX), PILImage.Resampling.LANCZOS))
-    return FaceRate(count, tuple(failures), tuple(samples))
+            self._samples.append(image.resize((_CELL_PX, _CELL_PX), PILImage.Resampling.LANCZOS))
+
+    def rate(self) -> FaceRate:
+        """Return the rate of all pictures so far."""
+        return FaceRate(self._count, tuple(self._failures), tuple(self._samples))
+
+
+def measure_face_rate(pictures: Iterable[tuple[Seed, Pixels]], checker: FaceChecker) -> FaceRate:
+    """Check seeds and RGB uint8 [S, S, 3] one by one."""
+    faces = FaceCount(checker)
+    for seed, pixels in pictures:
+        faces.add(seed, pixels)
+    return faces.rate()
 
 
 def failure_sheet(rates: Sequence[tuple[str, FaceRate]]) -> Image | None:

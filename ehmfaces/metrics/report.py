@@ -23,7 +23,7 @@ from ehmfaces.metrics.diversity import (
 )
 from ehmfaces.metrics.embedding import embed_pictures
 from ehmfaces.metrics.face_checks import FaceChecker
-from ehmfaces.metrics.face_rate import FaceRate, measure_face_rate
+from ehmfaces.metrics.face_rate import FaceCount, FaceRate, measure_face_rate
 from ehmfaces.metrics.features import LiteFeatures
 from ehmfaces.metrics.fid import frechet_distance
 from ehmfaces.metrics.kid import kernel_distance
@@ -100,15 +100,16 @@ def measure_generator(
     network = LiteFeatures().to(pipeline.device)
     say(f"Reference: {len(reference)} portraits at {size} px")
     real = embed_pictures(reference, network)
-    say(f"Pictures: {settings.count} at truncation {FULL_PSI:g}")
+    checker = FaceChecker() if settings.faces else None
+    full = _Pictures(pipeline, settings, FULL_PSI, size, checker)
+    say(f"Pictures: {full.describe(settings.count)}")
     faces = _Faces(describe)
-    made = embed_pictures(
-        faces.watch(_pictures(pipeline, settings.seed, settings.count, FULL_PSI, size)), network
-    )
+    made = embed_pictures(faces.watch(full.draw(settings.count)), network)
     figures = _compare(real, made)
-    say(f"Diversity: {settings.people} at truncation {PACK_PSI:g}")
+    pack = _Pictures(pipeline, settings, PACK_PSI, size, checker)
+    say(f"Diversity: {pack.describe(settings.people)}")
     people = _Faces(describe)
-    for _ in people.watch(_pictures(pipeline, settings.seed, settings.people, PACK_PSI, size)):
+    for _ in people.watch(pack.draw(settings.people)):
         pass
     known = _Faces(describe)
     known.watch_all(reference)
@@ -121,30 +122,43 @@ def measure_generator(
         figures["ppl_lite0"] = mean_path_length(
             path_lengths(pipeline, network, settings.paths, settings.seed)
         )
-    rates = _rate_faces(pipeline, reference, settings, say) if settings.faces else {}
+    rates = {}
+    if checker:
+        rates = {f"face_rate_{some.psi:.1f}": some.count.rate() for some in (pack, full) if some.count}
+        rates["face_rate_reference"] = measure_face_rate(enumerate(reference), checker)
     figures |= {name: rate.share for name, rate in rates.items()}
     return MetricReport({name: _round(value) for name, value in figures.items()}, sheet, rates)
 
 
-def _rate_faces(
-    pipeline: FacePipeline, reference: Pixels, settings: MetricSettings, say: Callable[[str], None]
-) -> dict[str, FaceRate]:
-    """Return the face rates of full-size pictures, and of the real set."""
-    checker = FaceChecker()
-    seeds = range(settings.seed, settings.seed + settings.faces)
-    rates = {}
-    for psi in (PACK_PSI, FULL_PSI):
-        say(f"Face rate: {settings.faces} at truncation {psi:g}")
-        made = pipeline.iter_images(seeds, truncation_psi=psi)
-        pictures = ((seed, np.asarray(image)) for seed, image in made)
-        rates[f"face_rate_{psi:.1f}"] = measure_face_rate(pictures, checker)
-    rates["face_rate_reference"] = measure_face_rate(enumerate(reference), checker)
-    return rates
+class _Pictures:
+    """A generator's pictures at one truncation; well-formed faces are counted on the way, at full size."""
 
+    def __init__(
+        self,
+        pipeline: FacePipeline,
+        settings: MetricSettings,
+        psi: float,
+        size: int,
+        checker: FaceChecker | None,
+    ) -> None:
+        self.pipeline, self.psi, self.size = pipeline, psi, size
+        self.first, self.faces = settings.seed, settings.faces
+        self.count = FaceCount(checker) if checker else None
 
-def _pictures(pipeline: FacePipeline, seed: int, count: int, psi: float, size: int) -> Iterator[Pixels]:
-    for _, image in pipeline.iter_images(range(seed, seed + count), truncation_psi=psi):
-        yield reduce_by_area(np.asarray(image)[None], size)[0]
+    def describe(self, wanted: int) -> str:
+        """Say how many are made."""
+        more = f", face rate of {self.faces}" if self.faces else ""
+        return f"{wanted} at truncation {self.psi:g}{more}"
+
+    def draw(self, wanted: int) -> Iterator[Pixels]:
+        """Return the first `wanted` as uint8 [size, size, 3]; those to be counted are made in any case."""
+        seeds = range(self.first, self.first + max(wanted, self.faces))
+        for seed, image in self.pipeline.iter_images(seeds, truncation_psi=self.psi):
+            pixels = np.asarray(image)
+            if self.count and seed < self.first + self.faces:
+                self.count.add(seed, pixels)
+            if seed < self.first + wanted:
+                yield reduce_by_area(pixels[None], self.size)[0]
 
 
 class _Faces:
