@@ -207,15 +207,59 @@ def _run_detail(
 @train.command()
 @click.option("--data", required=True, type=FOLDER, help="Folder of portraits with alpha.")
 @click.option("--outdir", required=True, type=FOLDER, help="Results; the same folder resumes.")
-@click.option("--steps", type=click.IntRange(1), default=1600, show_default=True)
+@click.option(
+    "--generated",
+    type=FOLDER,
+    help="A generator and the ws of DATA (OUTDIR/owned of train detail): its pictures are learned as well.",
+)
+@click.option("--generated-share", type=click.FloatRange(0, 1), default=0.3, show_default=True)
+@click.option("--start-from", type=FOLDER, help="Cut-out network to go on from instead of random weights.")
+@click.option("--steps", type=click.IntRange(1), help="[default: 1600, with --start-from 400]")
+@click.option(
+    "--lr", type=click.FloatRange(0, min_open=True), help="[default: 0.004, with --start-from 0.0008]"
+)
 @click.option("--batch-size", type=click.IntRange(1), default=12, show_default=True)
-def cutout(data: Path, outdir: Path, steps: int, batch_size: int) -> None:
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+def cutout(
+    data: Path,
+    outdir: Path,
+    generated: Path | None,
+    generated_share: float,
+    start_from: Path | None,
+    steps: int | None,
+    lr: float | None,
+    batch_size: int,
+    threads: int | None,
+) -> None:
     """Train the cut-out network: OUTDIR/network is the result. Ends with figures on held-out people."""
-    from ehmfaces.cutout.deeplab_backend import DeepLabBackend
-    from ehmfaces.training.cutout_loop import CutoutTrainingConfig, evaluate_cutout, train_cutout
+    import torch
 
-    train_cutout(data, outdir, CutoutTrainingConfig(steps=steps, batch_size=batch_size), report=_print_line)
-    _print_line(evaluate_cutout(DeepLabBackend(outdir / "network"), data))
+    from ehmfaces.cutout.deeplab_backend import DeepLabBackend
+    from ehmfaces.training.cutout_loop import (
+        CutoutTrainingConfig,
+        evaluate_cutout,
+        evaluate_generated,
+        train_cutout,
+    )
+
+    if threads:
+        torch.set_num_threads(threads)
+    usual_steps, usual_lr = (1600, 0.004) if start_from is None else (400, 0.0008)
+    config = CutoutTrainingConfig(
+        steps=steps or usual_steps,
+        lr=lr or usual_lr,
+        batch_size=batch_size,
+        generated_share=generated_share,
+    )
+    train_cutout(data, outdir, config, None, _print_line, generated, start_from)
+    backends = {"trained": DeepLabBackend(outdir / "network")}
+    if generated is not None:
+        backends["embedded, to compare"] = DeepLabBackend()
+    for name, backend in backends.items():
+        click.echo(f"{name}:")
+        _print_line(evaluate_cutout(backend, data))
+        if generated is not None:
+            _print_line(evaluate_generated(backend, data, generated))
 
 
 @train.command()

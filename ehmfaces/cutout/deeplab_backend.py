@@ -144,8 +144,8 @@ def _read_config(path: Path) -> CutoutConfig:
     return CutoutConfig(**chosen)
 
 
-def load_cutout_network(directory: Path) -> CutoutNetwork:
-    """Read a network in float32 and evaluation mode.
+def read_cutout_network(directory: Path) -> CutoutNetwork:
+    """Read a network in float32 as it was trained, so that training can go on from it.
 
     Raises:
         ModelError: The folder holds no cut-out network, or one that does not fit its config.
@@ -165,7 +165,16 @@ def load_cutout_network(directory: Path) -> CutoutNetwork:
             f'The weights in "{directory.name}" do not fit its config.json '
             f"({len(absent)} tensors missing, {len(missing.unexpected_keys)} too many)."
         )
-    network.eval().requires_grad_(False)
+    return network
+
+
+def load_cutout_network(directory: Path) -> CutoutNetwork:
+    """Read a network for use: evaluation mode, batch norms folded away.
+
+    Raises:
+        ModelError: The folder holds no cut-out network, or one that does not fit its config.
+    """
+    network = read_cutout_network(directory).eval().requires_grad_(False)
     fold_batch_norms(network)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

@@ -109,7 +109,7 @@ def solve_known_background(
     """
     img = pixels.astype(np.float32) / 255
     back = np.array(background_color, np.float32) / 255
-    near = _nearby_foreground(img, alpha, max(2, pixels.shape[0] // 48))
+    near = nearby_foreground(img, alpha, max(2, pixels.shape[0] // 48))
     way = near - back
     length = (way * way).sum(axis=2)
     solved = ((img - back) * way).sum(axis=2) / (length + 1e-6)
@@ -124,7 +124,7 @@ def solve_known_background(
     return result, refined
 
 
-def _nearby_foreground(img: FloatArray, alpha: Alpha, radius_px: int) -> FloatArray:
+def nearby_foreground(img: FloatArray, alpha: Alpha, radius_px: int) -> FloatArray:
     """Return the person's colour around every pixel [H, W, 3], from pixels that are surely person."""
     sure = ((alpha - 0.9) * 10).clip(0, 1)[..., None]
     total = np.concatenate([img * sure, sure], axis=2)

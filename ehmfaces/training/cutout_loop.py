@@ -1,14 +1,15 @@
 """Training of the cut-out network on portraits whose alpha is known.
 
 Owns the pictures it is shown (portraits over the game's colour, plain colours, gradients and photo-like
-textures, held-out people never), the loop, its checkpoint and the evaluation. Does not know matting.
+textures, a generator's own pictures, held-out people never), the loop, its checkpoint and the evaluation.
+Does not know matting.
 """
 
 import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,19 @@ from PIL import Image
 from torch import Tensor
 
 from ehmfaces.cutout.base import CutoutBackend, cut_out
-from ehmfaces.cutout.deeplab_backend import CutoutConfig, CutoutNetwork, save_cutout_network
+from ehmfaces.cutout.deeplab_backend import (
+    CutoutConfig,
+    CutoutNetwork,
+    DeepLabBackend,
+    read_cutout_network,
+    save_cutout_network,
+)
 from ehmfaces.errors import InputError
 from ehmfaces.images import GAME_BACKGROUND
 from ehmfaces.metrics.matting import iou, mean_difference, rim_error
 from ehmfaces.training.checkpoint import load_checkpoint, save_checkpoint
 from ehmfaces.training.ema import update_ema
+from ehmfaces.training.generated_portraits import draw_owned
 from ehmfaces.types import Alpha
 
 CHECKPOINT = "cutout.safetensors"
@@ -38,7 +46,8 @@ class CutoutTrainingConfig:
         steps: Optimizer steps.
         batch_size: Pictures per step.
         lr: AdamW's highest rate; warmed up, then a cosine down to zero.
-        game_share: Share of the pictures on the game's colour.
+        game_share: Share of the portraits that stand on the game's colour.
+        generated_share: Share of every batch that is a generator's pictures, when there is a generator.
         ema_images: Half life of the average weights in pictures.
         steps_per_save: Steps between two checkpoints.
         seed: Of weights and pictures.
@@ -48,6 +57,7 @@ class CutoutTrainingConfig:
     batch_size: int = 12
     lr: float = 0.004
     game_share: float = 0.45
+    generated_share: float = 0.3
     ema_images: float = 1200.0
     steps_per_save: int = 50
     seed: int = 0
@@ -58,14 +68,18 @@ def is_held_out(name: str) -> bool:
     return hashlib.sha256(name.encode()).digest()[0] < 256 * HELD_OUT_SHARE
 
 
+def list_portraits(folder: Path) -> list[Path]:
+    """Return the portraits in a folder, sorted by name: the order of the ws that a generator owns."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in {".webp", ".png"})
+
+
 def read_portraits(folder: Path, size_px: int, held_out: bool) -> Tensor:
     """Return the portraits with alpha in a folder as uint8 [N, 4, size_px, size_px], straight alpha.
 
     Raises:
         InputError: There are none.
     """
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in {".webp", ".png"})
-    chosen = [path for path in paths if is_held_out(path.stem) == held_out]
+    chosen = [path for path in list_portraits(folder) if is_held_out(path.stem) == held_out]
     if not chosen:
         raise InputError(f'"{folder.name}" holds no portraits (.png or .webp with alpha) for this part.')
     planes = []
@@ -77,6 +91,49 @@ def read_portraits(folder: Path, size_px: int, held_out: bool) -> Tensor:
             ]
         planes.append(np.stack([np.asarray(band) for band in bands]))
     return torch.from_numpy(np.stack(planes))
+
+
+def draw_generated(faces_dir: Path, owned: Path, size_px: int | None, held_out: bool) -> Tensor:
+    """Return a generator's pictures of the people of one part, uint8 [N, 5, S, S]: RGB, alpha, belief.
+
+    Args:
+        faces_dir: The portraits that the generator was trained on.
+        owned: The generator and the ws of these portraits.
+        size_px: Side of the pictures; None for the generator's own.
+        held_out: The held-out people, or the others with their mirror images.
+
+    Raises:
+        InputError: Portraits and ws do not belong together.
+        ModelError: `owned` holds no warm start.
+    """
+    paths = list_portraits(faces_dir)
+    left_out = [is_held_out(path.stem) != held_out for path in paths]
+    return draw_owned(owned, paths, left_out, DeepLabBackend(), not held_out, size_px)
+
+
+def draw_mixed_batch(
+    portraits: Tensor, generated: Tensor | None, config: CutoutTrainingConfig, rng: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return pictures [N, 3, S, S] in [-1, 1], alpha and belief [N, 1, S, S]; generated ones come last."""
+    count = 0 if generated is None else round(config.generated_share * config.batch_size)
+    parts = []
+    if count < config.batch_size:
+        img, alpha = draw_batch(portraits, replace(config, batch_size=config.batch_size - count), rng)
+        parts.append((img, alpha, torch.ones_like(alpha)))
+    if generated is not None and count:
+        parts.append(draw_generated_batch(generated, count, rng))
+    img, alpha, belief = (torch.cat(planes) for planes in zip(*parts, strict=True))
+    return img, alpha, belief
+
+
+def draw_generated_batch(
+    generated: Tensor, count: int, rng: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return some of a generator's pictures, moved and slightly tinted, as `draw_mixed_batch` does."""
+    index = torch.randint(len(generated), [count], generator=rng)
+    moved = move_portraits(generated[index].float() / 255, rng)  # what comes in repeats the edge: no belief
+    tint = 0.02 * torch.randn([count, 3, 1, 1], generator=rng)
+    return (moved[:, :3] + tint).clamp(0, 1) * 2 - 1, moved[:, 3:4], moved[:, 4:]
 
 
 def draw_batch(
@@ -96,7 +153,7 @@ def draw_batch(
 
 
 def move_portraits(rgba: Tensor, rng: torch.Generator) -> Tensor:
-    """Mirror, scale, turn and shift [N, 4, S, S] a little; what comes in from outside has no alpha."""
+    """Mirror, scale, turn and shift [N, C, S, S] a little; 0 comes into the last plane, alpha or belief."""
     count = len(rgba)
     spread = torch.rand([count, 5], generator=rng) * 2 - 1
     angle = spread[:, 0] * 0.15
@@ -108,7 +165,7 @@ def move_portraits(rgba: Tensor, rng: torch.Generator) -> Tensor:
     grid = F.affine_grid(torch.stack([top, bottom], 1), list(rgba.shape), align_corners=False)
     moved = F.grid_sample(rgba, grid, padding_mode="border", align_corners=False)
     inside = (grid[..., 0].abs() <= 1) & (grid[..., 1] >= -1)  # the body goes on below the frame
-    return torch.cat([moved[:, :3], moved[:, 3:] * inside[:, None]], 1)
+    return torch.cat([moved[:, :-1], moved[:, -1:] * inside[:, None]], 1)
 
 
 def jitter_colors(color: Tensor, rng: torch.Generator) -> Tensor:
@@ -174,14 +231,21 @@ def degrade(img: Tensor, rng: torch.Generator) -> Tensor:
     return out
 
 
-def cutout_loss(fine: Tensor, coarse: Tensor, alpha: Tensor) -> Tensor:
-    """Cross entropy, L1 and L1 of gradients on the fine logits, cross entropy on the coarse ones."""
+def cutout_loss(fine: Tensor, coarse: Tensor, alpha: Tensor, belief: Tensor) -> Tensor:
+    """Cross entropy, L1 and L1 of gradients on the fine logits, cross entropy on the coarse ones.
+
+    Each pixel counts as far as its alpha is believed, [N, 1, H, W] in [0, 1].
+    """
     prediction = torch.sigmoid(fine)
-    loss = F.binary_cross_entropy_with_logits(fine, alpha) + (prediction - alpha).abs().mean()
+    loss = F.binary_cross_entropy_with_logits(fine, alpha, weight=belief)
+    loss = loss + ((prediction - alpha).abs() * belief).mean()
     for dim in (2, 3):
-        loss = loss + (prediction.diff(dim=dim) - alpha.diff(dim=dim)).abs().mean()
-    small = F.adaptive_avg_pool2d(alpha, (coarse.shape[2], coarse.shape[3]))
-    return loss + 0.3 * F.binary_cross_entropy_with_logits(coarse, small)
+        pair = belief.narrow(dim, 1, belief.shape[dim] - 1).minimum(
+            belief.narrow(dim, 0, belief.shape[dim] - 1)
+        )
+        loss = loss + ((prediction.diff(dim=dim) - alpha.diff(dim=dim)).abs() * pair).mean()
+    small, trusted = (F.adaptive_avg_pool2d(x, (coarse.shape[2], coarse.shape[3])) for x in (alpha, belief))
+    return loss + 0.3 * F.binary_cross_entropy_with_logits(coarse, small, weight=trusted)
 
 
 def train_cutout(
@@ -190,6 +254,8 @@ def train_cutout(
     config: CutoutTrainingConfig,
     network_config: CutoutConfig | None = None,
     report: Callable[[dict[str, float]], None] = lambda line: None,
+    generated: Path | None = None,
+    start_from: Path | None = None,
 ) -> CutoutNetwork:
     """Train; the same call goes on from the checkpoint in `outdir`. Returns the average network.
 
@@ -199,12 +265,21 @@ def train_cutout(
         config: Options.
         network_config: Shape of the network.
         report: Called with the figures at each save.
+        generated: A generator and the ws of all these portraits: its pictures are learned as well.
+        start_from: Folder of a network to start from, of its own shape, instead of random weights.
+
+    Raises:
+        InputError: No portraits, or not those whose ws are in `generated`.
+        ModelError: `generated` or `start_from` hold nothing that can be read.
     """
-    shape = network_config or CutoutConfig()
+    torch.manual_seed(config.seed)
+    network = CutoutNetwork(network_config or CutoutConfig())
+    if start_from is not None:
+        network = read_cutout_network(start_from)
+    shape = network.config
     outdir.mkdir(parents=True, exist_ok=True)
     (outdir / "options.json").write_text(json.dumps({**asdict(config), "network": asdict(shape)}))
-    torch.manual_seed(config.seed)
-    network, average = CutoutNetwork(shape), CutoutNetwork(shape).requires_grad_(False)
+    average = CutoutNetwork(shape).requires_grad_(False)
     average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=1e-4)
     rng = torch.Generator().manual_seed(config.seed)
@@ -215,12 +290,15 @@ def train_cutout(
         step = scalars["step"]
         rng.set_state(tensors["rng"])
     portraits = read_portraits(faces_dir, shape.input_size_px, held_out=False)
+    made = None
+    if generated is not None:
+        made = draw_generated(faces_dir, generated, shape.input_size_px, held_out=False)
     losses, started = [], time.monotonic()
     while step < config.steps:
         network.train()
-        img, alpha = draw_batch(portraits, config, rng)
+        img, alpha, belief = draw_mixed_batch(portraits, made, config, rng)
         fine, coarse = network(img.contiguous(memory_format=torch.channels_last))
-        loss = cutout_loss(fine, coarse, alpha)
+        loss = cutout_loss(fine, coarse, alpha, belief)
         optimizer.param_groups[0]["lr"] = learning_rate(config, step)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -264,6 +342,32 @@ def evaluate_cutout(backend: CutoutBackend, faces_dir: Path, size_px: int = 256)
         for kind in ("game", "texture"):
             back = draw_background(people, 1.0 if kind == "game" else 0.0, size_px, rng)
             _measure_person(backend, person, back, kind, stats)
+    return {name: sum(values) / len(values) for name, values in stats.items()}
+
+
+def evaluate_generated(backend: CutoutBackend, faces_dir: Path, owned: Path) -> dict[str, float]:
+    """Measure a back-end on a generator's pictures of the held-out people, cut out as the product does.
+
+    Returns:
+        Mean IoU as `iou_generated`, mean alpha difference as `difference_generated` and the share of the
+        pixels outside the person that are not exactly empty as `left_over`; pixels whose alpha is not
+        believed are not looked at.
+    """
+    stats: dict[str, list[float]] = {}
+    for planes in draw_generated(faces_dir, owned, None, held_out=True):
+        pixels = planes[:3].permute(1, 2, 0).contiguous().numpy()
+        truth: Alpha = planes[3].numpy().astype(np.float32) / 255
+        believed = planes[4].numpy() > 127
+        rgba = np.asarray(cut_out(Image.fromarray(pixels), backend, GAME_BACKGROUND))
+        alpha: Alpha = rgba[..., 3].astype(np.float32) / 255
+        empty = believed & (truth == 0)
+        figures = {
+            "iou_generated": iou(alpha[believed], truth[believed]),
+            "difference_generated": mean_difference(alpha[believed], truth[believed]),
+            "left_over": float((alpha[empty] > 0).mean()) if empty.any() else 0.0,
+        }
+        for name, value in figures.items():
+            stats.setdefault(name, []).append(value)
     return {name: sum(values) / len(values) for name, values in stats.items()}
 
 
