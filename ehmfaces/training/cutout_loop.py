@@ -356,10 +356,10 @@ def evaluate_generated(backend: CutoutBackend, faces_dir: Path, owned: Path) -> 
     stats: dict[str, list[float]] = {}
     for planes in draw_generated(faces_dir, owned, None, held_out=True):
         pixels = planes[:3].permute(1, 2, 0).contiguous().numpy()
-        truth: Alpha = planes[3].numpy().astype(np.float32) / 255
+        truth: Alpha = planes[3].numpy().astype(np.float32) / np.float32(255)
         believed = planes[4].numpy() > 127
         rgba = np.asarray(cut_out(Image.fromarray(pixels), backend, GAME_BACKGROUND))
-        alpha: Alpha = rgba[..., 3].astype(np.float32) / 255
+        alpha: Alpha = rgba[..., 3].astype(np.float32) / np.float32(255)
         empty = believed & (truth == 0)
         figures = {
             "iou_generated": iou(alpha[believed], truth[believed]),

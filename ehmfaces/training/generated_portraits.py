@@ -62,7 +62,7 @@ def draw_owned(
         with Image.open(path) as image:
             size = (generator.img_resolution, generator.img_resolution)
             band = image.convert("RGBA").getchannel("A").resize(size, Image.Resampling.BOX)
-        alpha: Alpha = np.asarray(band).astype(np.float32) / 255
+        alpha: Alpha = np.asarray(band).astype(np.float32) / np.float32(255)
         if ((alpha > 0.1) & (alpha < 0.9)).mean() > MAX_HALF_TRANSPARENT:
             continue
         for row, known in [(index, alpha), (index + len(portraits), alpha[:, ::-1])][: 1 + mirrored]:
@@ -81,7 +81,7 @@ def draw_owned(
 
 def _with_target(pixels: Pixels, known: Alpha, judge: CutoutBackend) -> Pixels:
     cut = cut_out(Image.fromarray(pixels), judge, GAME_BACKGROUND)
-    judged: Alpha = np.asarray(cut)[..., 3].astype(np.float32) / 255
+    judged: Alpha = np.asarray(cut)[..., 3].astype(np.float32) / np.float32(255)
     alpha, belief = solve_target(pixels, known, judged)
     planes: Pixels = np.rint(np.stack([alpha, belief]) * 255).astype(np.uint8)
     return np.concatenate([pixels.transpose(2, 0, 1), planes])
@@ -104,7 +104,7 @@ def solve_target(pixels: Pixels, known: Alpha, judged: Alpha) -> tuple[Alpha, Al
         they contradict each other and colours do not decide.
     """
     height = pixels.shape[0]
-    img = pixels.astype(np.float32) / 255
+    img = pixels.astype(np.float32) / np.float32(255)
     back = np.array(GAME_BACKGROUND, np.float32) / 255
     soft: Alpha = box_blur(known[..., None], max(1, height // 128))[..., 0]  # as vague as the picture
     low, high = np.minimum(soft, judged), np.maximum(soft, judged)
