@@ -38,6 +38,7 @@ CHECKPOINT = "detail.safetensors"
 MIXED = 0.25  # share of drawn people with two sources of style
 FEATURE_PX = 256  # the feature network sees larger pictures at this size
 HEAD_LEVELS = {1: 16, 2: 24, 3: 40, 4: 112}  # level of the feature network: its width
+GUESS_PX = 32  # further pictures are reduced to this size before their ws are guessed
 BALANCE_INTERVAL = 8  # steps between two measurements of the gradients' lengths
 
 
@@ -70,7 +71,7 @@ class DetailConfig:
     heads_share: float = 0.4
     tie_weight: float = 1.0
     tie_px: int = 16
-    spread: float = 1.1
+    spread: float = 1.3
     r1_pixels: float = 0.01
     r1_levels: float = 0.01
     r1_interval: int = 8
@@ -124,7 +125,8 @@ class DetailRun:
 
         Args:
             images: uint8 [N, 3, S, S], the portraits that own a w; S is the last stage's resolution or more.
-            further: uint8 [M, 3, S, S], further real pictures for the discriminators; M may be 0.
+            further: uint8 [M, 3, S, S], further real pictures for the discriminators, whose guessed ws join
+                the memory of people; M may be 0.
             warm_start: Folder of a finished warm start, or of another run's `owned`.
             config: Options.
             outdir: Gets checkpoint, samples and statistics.
@@ -142,7 +144,11 @@ class DetailRun:
         self._check(len(ws), new_portraits)
         if new_portraits:
             ws = guess_ws(self.warm, ws, shrink(self.images, self.warm.img_resolution))
-        self.network = _network(self.warm, config.channel_base, len(ws))
+        self.guessed = ws[:0]
+        if len(further):
+            small = torch.cat([shrink(part, GUESS_PX) for part in further.split(64)])
+            self.guessed = guess_ws(self.warm, ws, small)
+        self.network = _network(self.warm, config.channel_base, len(ws) + len(self.guessed))
         torch.manual_seed(config.seed)
         self.D = PatchDiscriminator()
         self.heads = FeatureHeads(tuple(HEAD_LEVELS.values()))
@@ -193,9 +199,10 @@ class DetailRun:
         self.remember()
 
     def remember(self) -> None:
-        """Let the mapping networks draw from the ws as they are now."""
+        """Let the mapping networks draw from the ws as they are now, and from the guessed ones."""
         assert isinstance(self.G.mapping, PeopleMapping)
-        remember_people(self.G.mapping, self.table.weight.detach(), spread=self.config.spread)
+        people = torch.cat([self.table.weight.detach(), self.guessed])
+        remember_people(self.G.mapping, people, spread=self.config.spread)
         self.ema.mapping.load_state_dict(self.G.mapping.state_dict())
 
     def _modules(self) -> dict[str, nn.Module]:

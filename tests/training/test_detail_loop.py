@@ -168,6 +168,18 @@ def test_processes_stay_the_same_and_all_of_their_ws_learn(tmp_path: Path, warm:
     assert (tmp_path / "run" / "generator" / "config.json").exists()
 
 
+def test_further_pictures_join_the_memory(tmp_path: Path, warm: Path, images: torch.Tensor) -> None:
+    further = images[:5].flip(2)
+    run = DetailRun(images, further, warm, CONFIG, tmp_path)
+    assert len(run.ema.mapping.fine) == 2 * PEOPLE + 5
+    assert run.guessed.shape == (5, 16)
+    whole = run_detail(images, further, warm, replace(CONFIG, stages=((32, 0.008),)), tmp_path)
+    loaded = StyleGAN2Generator.from_pretrained(tmp_path / "generator", low_cpu_mem_usage=False)
+    assert torch.equal(loaded.mapping.fine, whole.ema.mapping.fine)
+    _, ws = load_warm_start(tmp_path / "owned")
+    assert len(ws) == 2 * PEOPLE  # the guessed ones are nobody's own
+
+
 def test_processes_that_cannot_share_a_batch(tmp_path: Path, warm: Path, images: torch.Tensor) -> None:
     with pytest.raises(InputError, match=r"multiple of 6, at most 24"):
         DetailRun(images, images[:0], warm, CONFIG, tmp_path, crew=Crew(0, 3))
