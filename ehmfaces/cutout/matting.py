@@ -6,6 +6,8 @@ Not covered: glass, smoke and other parts that are see-through inside; two peopl
 """
 
 import numpy as np
+from PIL import Image as PILImage
+from PIL.Image import Resampling
 
 from ehmfaces.types import Alpha, FloatArray, Pixels
 
@@ -107,28 +109,43 @@ def solve_known_background(
     Returns:
         Foreground RGB uint8 [H, W, 3] and alpha float32 [H, W] that reaches 0 and 1.
     """
-    img = pixels.astype(np.float32) / 255
+    img = pixels.astype(np.float32) / np.float32(255)
     back = np.array(background_color, np.float32) / 255
     near = nearby_foreground(img, alpha, max(2, pixels.shape[0] // 48))
-    way = near - back
-    length = (way * way).sum(axis=2)
-    solved = ((img - back) * way).sum(axis=2) / (length + 1e-6)
-    trust = length / (length + 0.1) * (4 * alpha * (1 - alpha)).clip(0, 1)
-    refined = stretch_alpha((alpha + trust * (solved.clip(0, 1) - alpha)).astype(np.float32))
-    a = refined[..., None]
-    unmixed = ((img - (1 - a) * back) / np.maximum(a, 0.05)).clip(0, 1)
+    foreground = np.where(alpha[..., None] > 0.5, img, near)
+    refined = stretch_alpha(alpha)
+    rim = (refined > 0) & (refined < 1)  # the rest is decided, and most of the picture
+    here, color, color_near = alpha[rim], img[rim], near[rim]
+    way = color_near - back
+    length = np.einsum("pc,pc->p", way, way)
+    solved = np.einsum("pc,pc->p", color - back, way) / (length + 1e-6)
+    trust = length / (length + 0.1) * (4 * here * (1 - here))
+    refined[rim] = stretch_alpha(here + trust * (solved.clip(0, 1) - here))
+    a = refined[rim][:, None]
+    unmixed = ((color - (1 - a) * back) / np.maximum(a, 0.05)).clip(0, 1)
     # A thin pixel's unmixed colour is mostly noise: fall back on the colour nearby.
     blend = (a * 1.5).clip(0, 1)
-    foreground = np.where(a >= 1, img, blend * unmixed + (1 - blend) * near)
+    foreground[rim] = np.where(a >= 1, color, blend * unmixed + (1 - blend) * color_near)
     result: Pixels = np.rint(foreground.clip(0, 1) * 255).astype(np.uint8)
     return result, refined
 
 
 def nearby_foreground(img: FloatArray, alpha: Alpha, radius_px: int) -> FloatArray:
-    """Return the person's colour around every pixel [H, W, 3], from pixels that are surely person."""
+    """Return the person's colour around every pixel [H, W, 3], from pixels that are surely person.
+
+    A smooth picture: it is made at half the size.
+    """
+    height, width = alpha.shape
     sure = ((alpha - 0.9) * 10).clip(0, 1)[..., None]
-    total = np.concatenate([img * sure, sure], axis=2)
-    close, far = box_blur(total, radius_px), box_blur(total, 4 * radius_px)
+    half = (max(1, width // 2), max(1, height // 2))
+    total = _resize(np.concatenate([img * sure, sure], axis=2), half, Resampling.BOX)
+    close, far = (box_blur(total, max(1, radius * radius_px // 2)) for radius in (1, 4))
     mixed = close + 0.02 * far + 1e-4 * total.mean(axis=(0, 1))
-    near: FloatArray = mixed[..., :3] / (mixed[..., 3:] + 1e-8)
-    return near
+    return _resize(mixed[..., :3] / (mixed[..., 3:] + 1e-8), (width, height), Resampling.BILINEAR)
+
+
+def _resize(values: FloatArray, size: tuple[int, int], how: Resampling) -> FloatArray:
+    """Scale [H, W, C] to (width, height)."""
+    planes = [PILImage.fromarray(plane).resize(size, how) for plane in np.moveaxis(values, 2, 0).copy()]
+    scaled: FloatArray = np.stack([np.asarray(plane) for plane in planes], axis=2)
+    return scaled
