@@ -2,15 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ehmfaces.cli.options import FILE, FOLDER
-
-if TYPE_CHECKING:
-    from ehmfaces.training.crew import Crew
-    from ehmfaces.training.detail_loop import DetailConfig
 
 
 @click.group()
@@ -148,13 +144,6 @@ class Stages(click.ParamType[tuple[tuple[int, float], ...]]):
 @click.option("--batch-size", type=click.IntRange(2), help="Pictures per step, an even number.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
 @click.option(
-    "--processes",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Processes that share each batch: on a processor faster than threads.",
-)
-@click.option(
     "--compile/--no-compile", "compiled", default=None, help="Default: when there is a C++ compiler."
 )
 def detail(
@@ -166,7 +155,6 @@ def detail(
     stages: tuple[tuple[int, float], ...] | None,
     batch_size: int | None,
     threads: int | None,
-    processes: int,
     compiled: bool | None,
 ) -> None:
     """Sharpen a warm start: OUTDIR/generator is the result, OUTDIR/owned what directions are fitted to."""
@@ -174,8 +162,7 @@ def detail(
 
     import torch
 
-    from ehmfaces.training.crew import run_together
-    from ehmfaces.training.detail_loop import DetailConfig
+    from ehmfaces.training.detail_loop import DetailConfig, run_detail
 
     if compiled is None:
         compiled = any(shutil.which(name) for name in ("g++", "clang++", "c++"))
@@ -184,24 +171,10 @@ def detail(
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    run_together(processes, _run_detail, data, more_data, warm_start_from, config, outdir, new_portraits)
-
-
-def _run_detail(
-    crew: "Crew",
-    data: Path,
-    more_data: Path | None,
-    warm_start_from: Path,
-    config: "DetailConfig",
-    outdir: Path,
-    new_portraits: bool,
-) -> None:
-    from ehmfaces.training.detail_loop import run_detail
-
     size = config.stages[-1][0]
     own = _load(data, size)
     further = own[:0] if more_data is None else _load(more_data, size)
-    run_detail(own, further, warm_start_from, config, outdir, new_portraits, report=_print_line, crew=crew)
+    run_detail(own, further, warm_start_from, config, outdir, new_portraits, report=_print_line)
 
 
 @train.command()

@@ -28,7 +28,6 @@ from ehmfaces.metrics.features import LiteFeatures, normalize_channels
 from ehmfaces.models.patch import FeatureHeads, PatchDiscriminator
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
 from ehmfaces.training.checkpoint import load_checkpoint, save_checkpoint
-from ehmfaces.training.crew import ALONE, Crew
 from ehmfaces.training.ema import update_ema
 from ehmfaces.training.people_map import guess_ws, remember_people
 from ehmfaces.training.stats import Stats
@@ -64,11 +63,11 @@ class DetailConfig:
     batch_size: int = 4
     g_lr: float = 0.003
     w_lr: float = 0.002
-    d_lr: float = 0.002
+    d_lr: float = 0.003
     feature_weight: float = 0.06
-    adversarial: float = 1.5
+    adversarial: float = 1.8
     ramp_kimg: float = 2.0
-    heads_share: float = 0.4
+    heads_share: float = 0.6
     tie_weight: float = 1.0
     tie_px: int = 16
     spread: float = 1.3
@@ -119,7 +118,6 @@ class DetailRun:
         config: DetailConfig,
         outdir: Path,
         new_portraits: bool = False,
-        crew: Crew = ALONE,
     ) -> None:
         """Prepare the first stage, or the one that the checkpoint in `outdir` stopped in.
 
@@ -131,12 +129,11 @@ class DetailRun:
             config: Options.
             outdir: Gets checkpoint, samples and statistics.
             new_portraits: The portraits are not those of the warm start: their ws are guessed.
-            crew: The processes that train together.
 
         Raises:
             InputError: The portraits or the stages do not fit the warm start.
         """
-        self.config, self.outdir, self.further, self.crew = config, outdir, further, crew
+        self.config, self.outdir, self.further = config, outdir, further
         self.images = torch.cat([images, images.flip(3)])
         self.features = LiteFeatures()
         self.warm, ws = load_warm_start(warm_start)
@@ -166,11 +163,11 @@ class DetailRun:
                 f"The warm start is of {owned // 2} portraits, the data of {len(self.images) // 2}. Give the "
                 "portraits it was made from, or say that these are new (--new-portraits)."
             )
-        batch, step, most = self.config.batch_size, 2 * self.crew.size, 2 * len(self.images)
-        if batch % step or not step <= batch <= most:
+        batch, most = self.config.batch_size, 2 * len(self.images)
+        if batch % 2 or not 2 <= batch <= most:
             raise InputError(
-                f"A batch of {batch} pictures cannot be half owned portraits and half drawn people in "
-                f"each of {self.crew.size} processes. Give a multiple of {step}, at most {most}."
+                f"A batch of {batch} pictures cannot be half owned portraits and half drawn people. Give an "
+                f"even number, 2 to {most}."
             )
         smallest = min(size for size, _ in self.config.stages)
         if smallest < self.warm.img_resolution:
@@ -220,8 +217,6 @@ class DetailRun:
     def save(self) -> None:
         """Write the checkpoint and its header; the people to draw are those of this moment from here on."""
         self.remember()
-        if self.crew.rank:
-            return
         scalars = {"cur_nimg": self.cur_nimg, "balance": self.balance}
         save_checkpoint(self.outdir / CHECKPOINT, self._modules(), self._optimizers(), {}, scalars)
         header = {"stage": self.stage, "network": self.network, "config": asdict(self.config)}
@@ -230,8 +225,6 @@ class DetailRun:
 
     def write_result(self) -> None:
         """Write the average generator, and what directions and further runs need: the ws beside it."""
-        if self.crew.rank:
-            return
         self.ema.save_pretrained(self.outdir / "generator")
         write_warm_start(self.ema, self.table.weight.detach(), self.outdir / "owned")
 
@@ -258,13 +251,9 @@ class DetailRun:
 
     def step(self, stats: Stats) -> None:
         """Show one batch, the same at the same position of the plan; all networks learn from it."""
-        config, crew, half = self.config, self.crew, self.config.batch_size // 2
-        everyone = np.random.default_rng([config.seed, self.cur_nimg])
-        index = torch.from_numpy(everyone.choice(len(self.images), half, replace=False))[
-            crew.rank :: crew.size
-        ]
-        half //= crew.size
-        rng = np.random.default_rng([config.seed, self.cur_nimg, crew.rank])
+        config, half = self.config, self.config.batch_size // 2
+        rng = np.random.default_rng([config.seed, self.cur_nimg])
+        index = torch.from_numpy(rng.choice(len(self.images), half, replace=False))
         torch.manual_seed(int(rng.integers(2**31)))
         self._set_rates()
         real = self._draw_real(index, rng)
@@ -353,7 +342,6 @@ class DetailRun:
         losses = torch.stack([F.relu(1 - real).mean() + F.relu(1 + fake).mean() for real, fake in pairs])
         parameters = self.opt_D.param_groups[0]["params"]
         gradients = torch.autograd.grad(losses.sum(), parameters)
-        self.crew.average(gradients)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         self.opt_D.step()
@@ -371,7 +359,6 @@ class DetailRun:
         penalty = config.r1_pixels * on_pixels + config.r1_levels * torch.stack(on_levels).sum()
         self.opt_D.zero_grad(set_to_none=True)
         (penalty * config.r1_interval / 2).backward()
-        self.crew.average(_slopes(self.opt_D))
         self.opt_D.step()
         stats.add(r1=float(on_pixels.detach()), r1_levels=float(torch.stack(on_levels).sum().detach()))
 
@@ -384,9 +371,7 @@ class DetailRun:
         if self.balance == 0 or self.cur_nimg // config.batch_size % BALANCE_INTERVAL == 0:
             (hold,) = torch.autograd.grad(held, fake, retain_graph=True)
             (ask,) = torch.autograd.grad(asked, fake, retain_graph=True)
-            lengths = hold.norm() / ask.norm().clamp(min=1e-12)
-            self.crew.average([lengths])
-            ratio = float(lengths)
+            ratio = float(hold.norm() / ask.norm().clamp(min=1e-12))
             self.balance = ratio if self.balance == 0 else 0.9 * self.balance + 0.1 * ratio
             return hold + self._pull() * ask
         (both,) = torch.autograd.grad(held + self._pull() * asked, fake, retain_graph=True)
@@ -402,24 +387,8 @@ class DetailRun:
         self.opt_G.zero_grad(set_to_none=True)
         self.opt_w.zero_grad(set_to_none=True)
         img.backward(slope)
-        self.crew.average(_slopes(self.opt_G))
-        self._share_rows()
         self.opt_G.step()
         self.opt_w.step()
-
-    def _share_rows(self) -> None:
-        """Bring the gradients of the ws that were shown in any process to all of them."""
-        mine = self.table.weight.grad
-        assert mine is not None
-        rows, slopes = self.crew.gather(mine._indices()[0]), self.crew.gather(mine._values())
-        self.table.weight.grad = torch.sparse_coo_tensor(
-            rows[None], slopes / self.crew.size, mine.shape, check_invariants=False
-        )
-
-
-def _slopes(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """Return the gradients that the last pass left."""
-    return [item.grad for item in optimizer.param_groups[0]["params"] if item.grad is not None]
 
 
 def _network(warm: StyleGAN2Generator, channel_base: int, people: int) -> dict[str, Any]:
@@ -453,18 +422,16 @@ def run_detail(
     new_portraits: bool = False,
     seconds_per_save: float = 180.0,
     report: Callable[[dict[str, float]], None] = lambda line: None,
-    crew: Crew = ALONE,
 ) -> DetailRun:
     """Train until the plan is done, saving on the way; the same call resumes. See `DetailRun`."""
-    run = DetailRun(images, further, warm_start, config, outdir, new_portraits, crew)
+    run = DetailRun(images, further, warm_start, config, outdir, new_portraits)
     stats, saved, counted = Stats(outdir / "stats.jsonl"), time.monotonic(), run.cur_nimg
     while True:
         done = run.cur_nimg >= run.stage_end()
-        if crew.agree(time.monotonic() - saved > seconds_per_save or done):
+        if time.monotonic() - saved > seconds_per_save or done:
             speed = (run.cur_nimg - counted) / (time.monotonic() - saved)
             place = {"cur_nimg": run.cur_nimg, "resolution": config.stages[run.stage][0]}
-            if crew.rank == 0:
-                report(stats.write(**place, img_per_sec=speed))
+            report(stats.write(**place, img_per_sec=speed))
             run.save()
             saved, counted = time.monotonic(), run.cur_nimg
         if done:
