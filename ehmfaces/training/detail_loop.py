@@ -53,7 +53,7 @@ class DetailConfig:
         ramp_kimg: The adversarial gradient rises over this long at the start of each stage.
         heads_share: Share of the feature heads in the adversarial loss; the rest is the patches'.
         tie_weight: Weight of the tie of drawn people to the warm start's picture at `tie_px`.
-        spread: How far from the average people are drawn, 1 = as far as the portraits' ws are.
+        spread: How far apart the people to draw are, 1 = as far as the owned ws are.
         r1_pixels, r1_levels: R1 of the patch discriminator and of the feature heads.
         compiled: Whether the synthesis network is compiled (a minute or two at the start of each stage).
     """
@@ -70,7 +70,7 @@ class DetailConfig:
     heads_share: float = 0.6
     tie_weight: float = 1.0
     tie_px: int = 16
-    spread: float = 1.3
+    spread: float = 1.1
     r1_pixels: float = 0.01
     r1_levels: float = 0.01
     r1_interval: int = 8
@@ -198,8 +198,10 @@ class DetailRun:
     def remember(self) -> None:
         """Let the mapping networks draw from the ws as they are now, and from the guessed ones."""
         assert isinstance(self.G.mapping, PeopleMapping)
-        people = torch.cat([self.table.weight.detach(), self.guessed])
-        remember_people(self.G.mapping, people, spread=self.config.spread)
+        owned = self.table.weight.detach()
+        people = torch.cat([owned, self.guessed])  # guessed ws are closer together
+        spread = self.config.spread * float(owned.std(dim=0).norm() / people.std(dim=0).norm())
+        remember_people(self.G.mapping, people, spread=spread)
         self.ema.mapping.load_state_dict(self.G.mapping.state_dict())
 
     def _modules(self) -> dict[str, nn.Module]:
