@@ -37,7 +37,6 @@ CHECKPOINT = "detail.safetensors"
 MIXED = 0.25  # share of drawn people with two sources of style
 FEATURE_PX = 256  # the feature network sees larger pictures at this size
 HEAD_LEVELS = {1: 16, 2: 24, 3: 40, 4: 112}  # level of the feature network: its width
-GUESS_PX = 32  # further pictures are reduced to this size before their ws are guessed
 BALANCE_INTERVAL = 8  # steps between two measurements of the gradients' lengths
 
 
@@ -53,7 +52,7 @@ class DetailConfig:
         ramp_kimg: The adversarial gradient rises over this long at the start of each stage.
         heads_share: Share of the feature heads in the adversarial loss; the rest is the patches'.
         tie_weight: Weight of the tie of drawn people to the warm start's picture at `tie_px`.
-        spread: How far apart the people to draw are, 1 = as far as the owned ws are.
+        spread: How far from the average people are drawn, 1 = as far as the portraits' ws are.
         r1_pixels, r1_levels: R1 of the patch discriminator and of the feature heads.
         compiled: Whether the synthesis network is compiled (a minute or two at the start of each stage).
     """
@@ -123,8 +122,7 @@ class DetailRun:
 
         Args:
             images: uint8 [N, 3, S, S], the portraits that own a w; S is the last stage's resolution or more.
-            further: uint8 [M, 3, S, S], further real pictures for the discriminators, whose guessed ws join
-                the memory of people; M may be 0.
+            further: uint8 [M, 3, S, S], further real pictures for the discriminators; M may be 0.
             warm_start: Folder of a finished warm start, or of another run's `owned`.
             config: Options.
             outdir: Gets checkpoint, samples and statistics.
@@ -141,11 +139,7 @@ class DetailRun:
         self._check(len(ws), new_portraits)
         if new_portraits:
             ws = guess_ws(self.warm, ws, shrink(self.images, self.warm.img_resolution))
-        self.guessed = ws[:0]
-        if len(further):
-            small = torch.cat([shrink(part, GUESS_PX) for part in further.split(64)])
-            self.guessed = guess_ws(self.warm, ws, small)
-        self.network = _network(self.warm, config.channel_base, len(ws) + len(self.guessed))
+        self.network = _network(self.warm, config.channel_base, len(ws))
         torch.manual_seed(config.seed)
         self.D = PatchDiscriminator()
         self.heads = FeatureHeads(tuple(HEAD_LEVELS.values()))
@@ -196,12 +190,9 @@ class DetailRun:
         self.remember()
 
     def remember(self) -> None:
-        """Let the mapping networks draw from the ws as they are now, and from the guessed ones."""
+        """Let the mapping networks draw from the ws as they are now."""
         assert isinstance(self.G.mapping, PeopleMapping)
-        owned = self.table.weight.detach()
-        people = torch.cat([owned, self.guessed])  # guessed ws are closer together
-        spread = self.config.spread * float(owned.std(dim=0).norm() / people.std(dim=0).norm())
-        remember_people(self.G.mapping, people, spread=spread)
+        remember_people(self.G.mapping, self.table.weight.detach(), spread=self.config.spread)
         self.ema.mapping.load_state_dict(self.G.mapping.state_dict())
 
     def _modules(self) -> dict[str, nn.Module]:

@@ -140,13 +140,12 @@ def test_batch_that_cannot_be_halved_is_refused(
         DetailRun(images, images[:0], warm, replace(CONFIG, batch_size=batch), tmp_path / "run")
 
 
-def test_further_pictures_join_the_memory(tmp_path: Path, warm: Path, images: torch.Tensor) -> None:
-    further = images[:5].flip(2)
-    run = DetailRun(images, further, warm, CONFIG, tmp_path)
-    assert len(run.ema.mapping.fine) == 2 * PEOPLE + 5
-    assert run.guessed.shape == (5, 16)
-    whole = run_detail(images, further, warm, replace(CONFIG, stages=((32, 0.008),)), tmp_path)
-    loaded = StyleGAN2Generator.from_pretrained(tmp_path / "generator", low_cpu_mem_usage=False)
-    assert torch.equal(loaded.mapping.fine, whole.ema.mapping.fine)
-    _, ws = load_warm_start(tmp_path / "owned")
-    assert len(ws) == 2 * PEOPLE  # the guessed ones are nobody's own
+def test_spread_draws_people_further_apart(tmp_path: Path, warm: Path, images: torch.Tensor) -> None:
+    z = torch.randn(64, 40, generator=torch.Generator().manual_seed(0))
+    found = []
+    for spread in (1.0, 1.5):
+        config = replace(CONFIG, spread=spread)
+        mapping = DetailRun(images, images[:0], warm, config, tmp_path / str(spread)).ema.mapping
+        with torch.inference_mode():
+            found.append(mapping(z)[:, 0] - mapping.centre)
+    assert torch.allclose(found[1], 1.5 * found[0], atol=1e-5)
