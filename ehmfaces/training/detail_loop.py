@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_model, save_file
 from torch import Tensor, nn
 
 from ehmfaces.errors import InputError
@@ -34,6 +35,7 @@ from ehmfaces.training.stats import Stats
 from ehmfaces.training.warm_start import load_warm_start, shrink, write_warm_start
 
 CHECKPOINT = "detail.safetensors"
+JUDGES = "judges.safetensors"
 MIXED = 0.25  # share of drawn people with two sources of style
 FEATURE_PX = 256  # the feature network sees larger pictures at this size
 HEAD_LEVELS = {1: 16, 2: 24, 3: 40, 4: 112}  # level of the feature network: its width
@@ -143,6 +145,8 @@ class DetailRun:
         torch.manual_seed(config.seed)
         self.D = PatchDiscriminator()
         self.heads = FeatureHeads(tuple(HEAD_LEVELS.values()))
+        if (warm_start / JUDGES).exists() and self.warm.img_resolution == config.stages[0][0]:
+            load_model(self._judges(), warm_start / JUDGES)
         self.cur_nimg = self.stage = 0
         self.balance = 0.0
         self.table = nn.Embedding.from_pretrained(ws.clone(), freeze=False, sparse=True)
@@ -195,6 +199,9 @@ class DetailRun:
         remember_people(self.G.mapping, self.table.weight.detach(), spread=self.config.spread)
         self.ema.mapping.load_state_dict(self.G.mapping.state_dict())
 
+    def _judges(self) -> nn.ModuleDict:
+        return nn.ModuleDict({"D": self.D, "heads": self.heads})
+
     def _modules(self) -> dict[str, nn.Module]:
         return {"G": self.G, "G_ema": self.ema, "D": self.D, "heads": self.heads, "table": self.table}
 
@@ -217,9 +224,11 @@ class DetailRun:
         Image.fromarray(sample_sheet(self)).save(self.outdir / "samples.png")
 
     def write_result(self) -> None:
-        """Write the average generator, and what directions and further runs need: the ws beside it."""
+        """Write the average generator, and what directions and further runs need: ws and discriminators."""
         self.ema.save_pretrained(self.outdir / "generator")
         write_warm_start(self.ema, self.table.weight.detach(), self.outdir / "owned")
+        judges = {name: value.half() for name, value in self._judges().state_dict().items()}
+        save_file(judges, self.outdir / "owned" / JUDGES)
 
     def grow(self) -> None:
         """Go on to the next stage with the weights of this one."""

@@ -149,3 +149,15 @@ def test_spread_draws_people_further_apart(tmp_path: Path, warm: Path, images: t
         with torch.inference_mode():
             found.append(mapping(z)[:, 0] - mapping.centre)
     assert torch.allclose(found[1], 1.5 * found[0], atol=1e-5)
+
+
+def test_next_run_goes_on_with_the_discriminators(tmp_path: Path, warm: Path, images: torch.Tensor) -> None:
+    config = replace(CONFIG, stages=((32, 0.008),))
+    run = run_detail(images, images[:0], warm, config, tmp_path / "first")
+    owned = tmp_path / "first" / "owned"
+    same = DetailRun(images, images[:0], owned, config, tmp_path / "same")
+    for mine, other in zip(same.D.parameters(), run.D.parameters(), strict=True):
+        assert torch.allclose(mine, other, atol=2e-3)
+    larger = DetailRun(images, images[:0], owned, replace(config, stages=((64, 0.008),)), tmp_path / "larger")
+    fresh = [torch.equal(a, b) for a, b in zip(larger.D.parameters(), same.D.parameters(), strict=True)]
+    assert not all(fresh)  # they know another scale
