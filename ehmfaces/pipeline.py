@@ -218,6 +218,11 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
         return str(self.config.model_id)
 
     @property
+    def device(self) -> torch.device:
+        """Where the generator is; diffusers' own property walks through all modules to tell."""
+        return next(self.generator.parameters()).device
+
+    @property
     def background_color(self) -> tuple[int, int, int] | None:
         """The known colour behind every head, 0 to 255, or None."""
         color = self.config.background_color

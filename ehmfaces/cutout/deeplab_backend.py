@@ -176,6 +176,9 @@ def load_cutout_network(directory: Path) -> CutoutNetwork:
     """
     network = read_cutout_network(directory).eval().requires_grad_(False)
     fold_batch_norms(network)
+    for module in network.modules():
+        if isinstance(module, nn.ReLU6):
+            module.inplace = True  # of a convolution's result, which nobody else reads
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 

@@ -5,6 +5,8 @@ Owns edge refinement, matting on a known background and decontamination, in NumP
 Not covered: glass, smoke and other parts that are see-through inside; two people.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from PIL import Image as PILImage
 from PIL.Image import Resampling
@@ -136,16 +138,16 @@ def nearby_foreground(img: FloatArray, alpha: Alpha, radius_px: int) -> FloatArr
     A smooth picture: it is made at half the size.
     """
     height, width = alpha.shape
-    sure = ((alpha - 0.9) * 10).clip(0, 1)[..., None]
+    sure = ((alpha - 0.9) * 10).clip(0, 1)
     half = (max(1, width // 2), max(1, height // 2))
-    total = _resize(np.concatenate([img * sure, sure], axis=2), half, Resampling.BOX)
+    total = _resize([*(np.moveaxis(img, 2, 0) * sure), sure], half, Resampling.BOX)
     close, far = (box_blur(total, max(1, radius * radius_px // 2)) for radius in (1, 4))
     mixed = close + 0.02 * far + 1e-4 * total.mean(axis=(0, 1))
-    return _resize(mixed[..., :3] / (mixed[..., 3:] + 1e-8), (width, height), Resampling.BILINEAR)
+    color = mixed[..., :3] / (mixed[..., 3:] + 1e-8)
+    return _resize(np.moveaxis(color, 2, 0).copy(), (width, height), Resampling.BILINEAR)
 
 
-def _resize(values: FloatArray, size: tuple[int, int], how: Resampling) -> FloatArray:
-    """Scale [H, W, C] to (width, height)."""
-    planes = [PILImage.fromarray(plane).resize(size, how) for plane in np.moveaxis(values, 2, 0).copy()]
-    scaled: FloatArray = np.stack([np.asarray(plane) for plane in planes], axis=2)
-    return scaled
+def _resize(planes: Iterable[FloatArray], size: tuple[int, int], how: Resampling) -> FloatArray:
+    """Scale planes [H, W] to (width, height) and lay them together as [height, width, C]."""
+    scaled = [PILImage.fromarray(plane).resize(size, how) for plane in planes]
+    return np.stack([np.asarray(plane) for plane in scaled], axis=2)

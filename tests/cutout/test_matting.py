@@ -4,6 +4,7 @@ import pytest
 from ehmfaces.cutout.matting import (
     box_blur,
     decontaminate,
+    nearby_foreground,
     refine_alpha,
     solve_known_background,
     stretch_alpha,
@@ -50,6 +51,17 @@ def test_dark_hair_on_the_dark_background_gets_no_hole(head):
     pixels[30:50, 35:60] = GAME  # a patch of the background's own colour inside the person
     _, alpha = solve_known_background(pixels, truth, GAME)
     assert alpha[30:50, 35:60].min() == 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (33, 20), (64, 64)])
+def test_nearby_colour_is_the_persons_own_at_any_size(size):
+    height, width = size
+    alpha = np.zeros(size, np.float32)
+    alpha[height // 3 :, width // 3 :] = 1
+    img = np.where(alpha[..., None] > 0, SKIN, GAME).astype(np.float32) / np.float32(255)
+    near = nearby_foreground(img, alpha, 2)
+    assert near.shape == (*size, 3)
+    assert near == pytest.approx(np.broadcast_to(SKIN / 255, near.shape), abs=0.01)
 
 
 def test_decontamination_takes_the_background_out(head):
