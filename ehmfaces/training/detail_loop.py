@@ -71,7 +71,7 @@ class DetailConfig:
     heads_share: float = 0.6
     tie_weight: float = 1.0
     tie_px: int = 16
-    spread: float = 1.1
+    spread: float = 1.06
     r1_pixels: float = 0.01
     r1_levels: float = 0.01
     r1_interval: int = 8
