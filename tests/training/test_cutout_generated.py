@@ -1,4 +1,5 @@
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -189,11 +190,23 @@ def test_figures_of_generated_pictures_tell_good_back_ends_from_bad_ones(faces, 
         def predict_alpha(self, pixels):
             return np.full(pixels.shape[:2], self.value, np.float32)
 
-    full, empty = (evaluate_generated(Plain(value), faces, owned) for value in (1.0, 0.0))
+    class Knowing:
+        name = "knowing"
+        answers: ClassVar = {
+            planes[:3].permute(1, 2, 0).contiguous().numpy().tobytes(): planes[3].numpy() / np.float32(255)
+            for planes in draw_generated(faces, owned, None, held_out=True)
+        }
+
+        def predict_alpha(self, pixels):
+            return self.answers[pixels.tobytes()]
+
+    backends = (Knowing(), Plain(1.0), Plain(0.0))
+    right, full, empty = (evaluate_generated(backend, faces, owned) for backend in backends)
     assert set(full) == {"iou_generated", "difference_generated", "left_over"}
     assert full["left_over"] > 0
     assert empty["left_over"] == 0
-    assert empty["iou_generated"] < full["iou_generated"]
+    assert right["difference_generated"] < min(full["difference_generated"], empty["difference_generated"])
+    assert right["left_over"] < full["left_over"]
 
 
 def test_the_command_prints_both_networks_figures(faces, owned, tmp_path):
