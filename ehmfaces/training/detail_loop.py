@@ -21,10 +21,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_file
 from torch import Tensor, nn
 
-from ehmfaces.errors import InputError
+from ehmfaces.errors import InputError, ModelError
 from ehmfaces.metrics.features import LiteFeatures, normalize_channels
 from ehmfaces.models.patch import FeatureHeads, PatchDiscriminator
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
@@ -146,7 +147,7 @@ class DetailRun:
         self.D = PatchDiscriminator()
         self.heads = FeatureHeads(tuple(HEAD_LEVELS.values()))
         if (warm_start / JUDGES).exists() and self.warm.img_resolution == config.stages[0][0]:
-            load_model(self._judges(), warm_start / JUDGES)
+            self._load_judges(warm_start / JUDGES)
         self.cur_nimg = self.stage = 0
         self.balance = 0.0
         self.table = nn.Embedding.from_pretrained(ws.clone(), freeze=False, sparse=True)
@@ -201,6 +202,15 @@ class DetailRun:
 
     def _judges(self) -> nn.ModuleDict:
         return nn.ModuleDict({"D": self.D, "heads": self.heads})
+
+    def _load_judges(self, path: Path) -> None:
+        try:
+            load_model(self._judges(), path)
+        except (RuntimeError, SafetensorError) as error:
+            raise ModelError(
+                f'"{path.parent.name}/{path.name}" holds no such discriminators ({str(error)[:100]}). '
+                "Delete that file to start with new ones."
+            ) from error
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"G": self.G, "G_ema": self.ema, "D": self.D, "heads": self.heads, "table": self.table}

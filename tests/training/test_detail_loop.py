@@ -161,3 +161,6 @@ def test_next_run_goes_on_with_the_discriminators(tmp_path: Path, warm: Path, im
     larger = DetailRun(images, images[:0], owned, replace(config, stages=((64, 0.008),)), tmp_path / "larger")
     fresh = [torch.equal(a, b) for a, b in zip(larger.D.parameters(), same.D.parameters(), strict=True)]
     assert not all(fresh)  # they know another scale
+    (owned / "judges.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(ModelError, match=r"holds no such discriminators .* Delete that file"):
+        DetailRun(images, images[:0], owned, config, tmp_path / "broken")
