@@ -30,7 +30,12 @@ GENERATOR_CLASSES: dict[str, type[Any]] = {
 }
 # Last parts of names; all else are buffers.
 _PARAMETERS = ("weight", "bias", "const", "noise_strength")
-_PEOPLE = ("coarse_codes", "coarse", "fine_codes", "fine", "variation", "centre")
+_ASPECTS = ("coarse", "middle", "fine")
+_PEOPLE = (
+    *(aspect + part for aspect in _ASPECTS for part in ("", "_codes", "_offsets")),
+    "variation",
+    "centre",
+)
 
 
 @dataclass(frozen=True)

@@ -203,12 +203,13 @@ class MappingNetwork(nn.Module):
 
 
 class PeopleMapping(nn.Module):
-    """z to w by a memory of people: the mean of those around a place that z chooses, twice.
+    """z to w by a memory of people: the mean of those around a place that z chooses, once for each aspect.
 
-    The first `places` components of z choose whom somebody resembles in the large, the next `places` whom in
-    the small, the others vary the rest. Takes the place of `MappingNetwork` where training gave every
-    portrait a w; a Gaussian of such ws also covers mixtures of everybody with everybody, which look like
-    nobody.
+    An aspect is a part of how people differ: the first the strongest (head, hair, light), the last the
+    finest. `places` components of z choose whom somebody resembles in the first aspect, the next as many in
+    the second, and so on; the remaining ones vary what is left. Takes the place of `MappingNetwork` where
+    training gave every portrait a w; a Gaussian of such ws also covers mixtures of everybody with everybody,
+    which look like nobody.
 
     Source: Nadaraya, "On Estimating Regression" (1964).
     """
@@ -224,17 +225,37 @@ class PeopleMapping(nn.Module):
         people: int,
         places: int = 16,
         reach: float = 0.4,
+        aspects: Sequence[str] = ("coarse", "fine"),
+        balanced: bool = False,
     ) -> None:
+        """Build an empty memory.
+
+        Args:
+            z_dim: Size of z.
+            c_dim: Size of c, which is unused.
+            w_dim: Size of w.
+            num_ws: How many copies of w come out.
+            people: How many it remembers.
+            places: Components of z for each aspect.
+            reach: How near somebody must be to count.
+            aspects: Names of the aspects, the strongest differences first; they name the parameters.
+            balanced: Whether everybody has an offset for each aspect, so that all can be chosen equally
+                often.
+        """
         super().__init__()
         self.z_dim, self.c_dim, self.w_dim, self.num_ws = z_dim, c_dim, w_dim, num_ws
-        if 2 * places > z_dim:
-            raise ValueError(f"{places} places need z_dim of at least {2 * places}, not {z_dim}.")
-        self.places, self.reach = places, reach
-        self.coarse_codes = nn.Parameter(torch.randn(people, places))
-        self.coarse = nn.Parameter(torch.randn(people, w_dim))
-        self.fine_codes = nn.Parameter(torch.randn(people, places))
-        self.fine = nn.Parameter(torch.randn(people, w_dim))
-        self.variation = nn.Parameter(torch.zeros(z_dim - 2 * places, w_dim))
+        need = len(aspects) * places
+        if need > z_dim:
+            raise ValueError(
+                f"{len(aspects)} times {places} places need z_dim of at least {need}, not {z_dim}."
+            )
+        self.aspects, self.places, self.reach, self.balanced = tuple(aspects), places, reach, balanced
+        for aspect in aspects:
+            self.register_parameter(f"{aspect}_codes", nn.Parameter(torch.randn(people, places)))
+            self.register_parameter(aspect, nn.Parameter(torch.randn(people, w_dim)))
+            if balanced:
+                self.register_parameter(f"{aspect}_offsets", nn.Parameter(torch.zeros(people)))
+        self.variation = nn.Parameter(torch.zeros(z_dim - need, w_dim))
         self.centre = nn.Parameter(torch.zeros(w_dim))
         self.register_buffer("w_avg", torch.zeros(w_dim))
 
@@ -248,18 +269,19 @@ class PeopleMapping(nn.Module):
     ) -> Tensor:
         """Return ws [N, num_ws, w_dim] for z [N, z_dim], as `MappingNetwork` does; c is unused."""
         z = normalize_2nd_moment(z.float())
-        d = self.places
-        w = self.centre + z[:, 2 * d :] @ self.variation
-        w = w + self._nearness(z[:, :d], self.coarse_codes) @ self.coarse
-        w = w + self._nearness(z[:, d : 2 * d], self.fine_codes) @ self.fine
+        d, count = self.places, len(self.aspects)
+        w = self.centre + z[:, count * d :] @ self.variation
+        for number, aspect in enumerate(self.aspects):
+            w = w + self.nearness(aspect, z[:, number * d : (number + 1) * d]) @ getattr(self, aspect)
         ws = w[:, None].repeat(1, self.num_ws, 1)  # [N, num_ws, w_dim]
         return truncate(ws, self.w_avg, truncation_psi, truncation_cutoff) if truncation_psi != 1 else ws
 
-    def _nearness(self, place: Tensor, codes: Tensor) -> Tensor:
-        """Return how much each person counts [N, people], the nearer the more, in all 1."""
+    def nearness(self, aspect: str, place: Tensor) -> Tensor:
+        """Return how much each person counts for an aspect at places [N, places]: [N, people], in all 1."""
+        codes: Tensor = getattr(self, f"{aspect}_codes")
         # The squared distance without |place|^2, which the softmax does not see.
-        closeness = place @ codes.t() - codes.square().sum(dim=1) / 2
-        return torch.softmax(closeness / self.reach**2, dim=1)
+        offsets = getattr(self, f"{aspect}_offsets") if self.balanced else -codes.square().sum(dim=1) / 2
+        return torch.softmax((place @ codes.t() + offsets) / self.reach**2, dim=1)
 
 
 # Fewer products pay where channels are many; wider units make the plain sum faster, not the transforms.

@@ -72,7 +72,7 @@ class DetailConfig:
     heads_share: float = 0.6
     tie_weight: float = 1.0
     tie_px: int = 16
-    spread: float = 1.06
+    spread: float = 0.92
     r1_pixels: float = 0.01
     r1_levels: float = 0.01
     r1_interval: int = 8
@@ -407,7 +407,9 @@ def _network(warm: StyleGAN2Generator, channel_base: int, people: int) -> dict[s
     """Return the constructor keywords of the generator that follows a warm start."""
     known = {key: value for key, value in warm.config.items() if not key.startswith("_")}
     widths = {**known["synthesis_kwargs"], "channel_base": channel_base}
-    memory = {"people": people, "places": min(16, known["z_dim"] // 4), "reach": 0.4}
+    aspects = ["coarse", "middle", "fine"]
+    places = min(12, known["z_dim"] // 6)
+    memory = {"people": people, "places": places, "aspects": aspects, "balanced": True}
     return {**known, "mapping_kwargs": memory, "synthesis_kwargs": widths}
 
 

@@ -4,54 +4,84 @@ Owns setting a `PeopleMapping`, and guessing the ws of new portraits. Does not k
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ehmfaces.models.ops import normalize_2nd_moment
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
 from ehmfaces.training.warm_start import ridge_ws
 
 REST = 0.3  # share of the spread of the components of z which choose nobody
-FINE = 0.8  # share of the small that is somebody else's than the large
+EDGES = (6, 24)  # principal component of the ws with which the second and the third aspect begin
+OWN = 0.8  # share of the last aspect that is somebody else's than the first
 _DRAWS = 4096
+_ROUNDS = 24  # of balancing
 
 
 @torch.no_grad()
 def remember_people(
-    mapping: PeopleMapping, ws: Tensor, rest: float = REST, fine: float = FINE, spread: float = 1.0
+    mapping: PeopleMapping,
+    ws: Tensor,
+    rest: float = REST,
+    own: float = OWN,
+    spread: float = 1.0,
+    edges: Sequence[int] = EDGES,
 ) -> None:
     """Set a memory from the ws that it is to hold.
 
-    The places are principal components of the ws, of unit variance, so that a random z falls where portraits
-    are, and those around a place are alike: the strongest for the large, the next ones for the small. What
-    lies along the strongest is the large, everything else the small.
+    The places of an aspect are principal components of the ws, of unit variance, so that a random z falls
+    where portraits are, and those around a place are alike in that aspect. A balanced memory chooses
+    everybody equally often.
 
     Args:
         mapping: Changed in place.
         ws: [people, w_dim].
         rest: Share of the remaining components' spread with which z varies a person.
-        fine: Share of the small that comes from the second place; the rest comes with the large.
+        own: Share of the last aspect that comes from its own place; the rest comes with the first aspect.
         spread: How far from the centre people are, 1 = as far as the ws.
+        edges: The component with which each aspect after the first begins; as many as the mapping has such
+            aspects, or more.
     """
     centre = ws.mean(dim=0)
     u, s, axes = torch.linalg.svd(ws - centre, full_matrices=False)
     d, count, scale = mapping.places, len(s), math.sqrt(len(ws))
-    large = (ws - centre) @ axes[:d].t() @ axes[:d]
-    small = ws - centre - large
-    for codes, first in ((mapping.coarse_codes, 0), (mapping.fine_codes, d)):
-        codes.zero_()
-        known = u[:, first : first + d] * scale
+    starts = [0, *edges][: len(mapping.aspects)]
+    z = torch.randn(_DRAWS, mapping.z_dim, generator=torch.Generator().manual_seed(0)).to(ws.device)
+    places = normalize_2nd_moment(z).split(d, dim=1)
+    for number, (aspect, start, end) in enumerate(
+        zip(mapping.aspects, starts, [*starts[1:], count], strict=True)
+    ):
+        getattr(mapping, aspect).copy_(spread * (ws - centre) @ axes[start:end].t() @ axes[start:end])
+        codes = getattr(mapping, f"{aspect}_codes").zero_()
+        known = u[:, start : start + d] * scale
         codes[:, : known.shape[1]] = known
-    mapping.coarse.copy_(spread * (large + (1 - fine) * small))
-    mapping.fine.copy_(spread * fine * small)
+        if mapping.balanced:
+            _balance(mapping, aspect, places[number])
+    first, last = getattr(mapping, mapping.aspects[0]), getattr(mapping, mapping.aspects[-1])
+    shared = (1 - own) * last
+    first += shared
+    last -= shared
     mapping.centre.copy_(centre)
     mapping.variation.zero_()
-    last = min(mapping.z_dim, count)
-    if last > 2 * d:
-        mapping.variation[: last - 2 * d] = spread * rest / scale * s[2 * d : last, None] * axes[2 * d : last]
-    z = torch.randn(_DRAWS, mapping.z_dim, generator=torch.Generator().manual_seed(0)).to(ws.device)
+    start, end = len(mapping.aspects) * d, min(mapping.z_dim, count)
+    if end > start:
+        mapping.variation[: end - start] = spread * rest / scale * s[start:end, None] * axes[start:end]
     mapping.w_avg.copy_(mapping(z)[:, 0].mean(dim=0))
+
+
+def _balance(mapping: PeopleMapping, aspect: str, place: Tensor) -> None:
+    """Set the offsets of an aspect so that the places [N, d] choose everybody equally often.
+
+    Without them, those near the centre of the places would be chosen far more often than others.
+    """
+    offsets = getattr(mapping, f"{aspect}_offsets")
+    offsets.copy_(-getattr(mapping, f"{aspect}_codes").square().sum(dim=1) / 2)
+    for _ in range(_ROUNDS):
+        often = mapping.nearness(aspect, place).mean(dim=0) * len(offsets)
+        offsets -= 1.5 * mapping.reach**2 * often.clamp(1e-3, 1e3).log()
 
 
 @torch.no_grad()

@@ -5,6 +5,8 @@ import torch
 from ehmfaces.models.stylegan2 import PeopleMapping
 from ehmfaces.training.people_map import remember_people
 
+ASPECTS = ("coarse", "middle", "fine")
+
 
 def clustered_ws(count: int = 200, w_dim: int = 32) -> torch.Tensor:
     source = torch.Generator().manual_seed(0)
@@ -14,7 +16,7 @@ def clustered_ws(count: int = 200, w_dim: int = 32) -> torch.Tensor:
 
 
 def mapped(ws: torch.Tensor, rest: float, count: int = 500) -> tuple[PeopleMapping, torch.Tensor]:
-    mapping = PeopleMapping(64, 0, ws.shape[1], 5, people=len(ws), places=8)
+    mapping = PeopleMapping(64, 0, ws.shape[1], 5, people=len(ws), places=8, aspects=ASPECTS, balanced=True)
     remember_people(mapping, ws, rest)
     z = torch.randn(count, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -51,11 +53,11 @@ def test_truncation_leads_to_the_average() -> None:
 def test_rest_varies_people_who_share_a_place() -> None:
     ws = clustered_ws()
     z = torch.randn(2, 64, generator=torch.Generator().manual_seed(1))
-    z[1, :16] = z[0, :16]
+    z[1, :24] = z[0, :24]
     z *= (64 / z.square().sum(dim=1, keepdim=True)).sqrt()
     apart = []
     for rest in (0.0, 0.4):
-        mapping = PeopleMapping(64, 0, 32, 5, people=len(ws), places=8)
+        mapping = PeopleMapping(64, 0, 32, 5, people=len(ws), places=8, aspects=ASPECTS, balanced=True)
         remember_people(mapping, ws, rest)
         with torch.no_grad():
             first, second = mapping(z)[:, 0]
@@ -68,17 +70,42 @@ def test_few_people_fit_too() -> None:
     assert torch.isfinite(found).all()
 
 
-def test_large_and_small_come_from_different_people() -> None:
+def test_each_aspect_comes_from_somebody_else() -> None:
     ws = clustered_ws()
-    mapping = PeopleMapping(64, 0, 32, 5, people=len(ws), places=8, reach=0.05)
-    remember_people(mapping, ws, rest=0.0, fine=1.0)
-    z = torch.zeros(1, 64)
-    z[0, :8], z[0, 8:16] = mapping.coarse_codes[3].detach(), mapping.fine_codes[90].detach()
+    mapping = PeopleMapping(
+        64, 0, 32, 5, people=len(ws), places=8, aspects=ASPECTS, balanced=True, reach=0.05
+    )
+    remember_people(mapping, ws, rest=0.0, own=1.0)
+    z = torch.randn(50, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        # Normalising z moves the place a little: take it out again.
-        w = mapping(z)[0, 0]
-        shrunk = z / z.square().mean().sqrt()
-        first = int(torch.cdist(shrunk[:, :8], mapping.coarse_codes).argmin())
-        second = int(torch.cdist(shrunk[:, 8:16], mapping.fine_codes).argmin())
-        assert first != second
-        assert torch.allclose(w, mapping.centre + mapping.coarse[first] + mapping.fine[second], atol=0.05)
+        place = (z / z.square().mean(dim=1, keepdim=True).sqrt())[:, :24].split(8, dim=1)
+        counts = [mapping.nearness(aspect, at) for aspect, at in zip(ASPECTS, place, strict=True)]
+        clear = torch.stack([count.max(dim=1).values for count in counts]).min(dim=0).values > 0.999
+        who = torch.stack([count.argmax(dim=1) for count in counts])[:, clear]
+        expected = mapping.centre + sum(
+            getattr(mapping, aspect)[at] for aspect, at in zip(ASPECTS, who, strict=True)
+        )
+        assert len(who[0]) > 10
+        assert (who[0] != who[1]).any()
+        assert (who[1] != who[2]).any()
+        assert torch.allclose(mapping(z)[clear, 0], expected, atol=0.05)
+
+
+def test_everybody_is_chosen_equally_often() -> None:
+    ws = clustered_ws()
+    mapping = PeopleMapping(64, 0, 32, 5, people=len(ws), places=8, aspects=ASPECTS, balanced=True)
+    remember_people(mapping, ws)
+    place = torch.randn(20000, 8, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        often = mapping.nearness("coarse", place).mean(dim=0) * len(ws)
+        mapping.balanced = False
+        plain = mapping.nearness("coarse", place).mean(dim=0) * len(ws)
+    assert float(often.max()) < 1.7 < 3 < float(plain.max())
+    assert float(often.min()) > 0.6
+
+
+def test_parts_of_a_person_are_that_person() -> None:
+    ws = clustered_ws()
+    mapping = PeopleMapping(64, 0, 32, 5, people=len(ws), places=8, aspects=ASPECTS, balanced=True)
+    remember_people(mapping, ws, own=0.7)
+    assert torch.allclose(mapping.centre + mapping.coarse + mapping.middle + mapping.fine, ws, atol=1e-4)
