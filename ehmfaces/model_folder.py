@@ -28,14 +28,8 @@ GENERATOR_CLASSES: dict[str, type[Any]] = {
     "StyleGAN2Generator": StyleGAN2Generator,
     "StyleGAN3Generator": StyleGAN3Generator,
 }
-# Last parts of names; all else are buffers.
+# Last parts of names outside the mapping network, whose only buffer is w_avg; all else are buffers.
 _PARAMETERS = ("weight", "bias", "const", "noise_strength")
-_ASPECTS = ("coarse", "middle", "fine")
-_PEOPLE = (
-    *(aspect + part for aspect in _ASPECTS for part in ("", "_codes", "_offsets")),
-    "variation",
-    "centre",
-)
 
 
 @dataclass(frozen=True)
@@ -178,11 +172,16 @@ def _count_parameters(folder: Path) -> int | None:
         for path in sorted(folder.glob("*.safetensors")):
             with safe_open(path, framework="pt") as file:
                 names: list[str] = list(file.keys())
-                learned = [name for name in names if name.rsplit(".", 1)[-1] in _PARAMETERS + _PEOPLE]
+                learned = [name for name in names if _is_learned(name)]
                 total += sum(prod(file.get_slice(name).get_shape()) for name in learned)
     except (OSError, SafetensorError):
         return None
     return total or None
+
+
+def _is_learned(name: str) -> bool:
+    last = name.rsplit(".", 1)[-1]
+    return last in _PARAMETERS or (name.startswith("mapping.") and last != "w_avg")
 
 
 def _card_license(card: Path) -> str | None:
