@@ -1,6 +1,7 @@
 """The border between tensors and pictures, and the choice of device.
 
-Owns img float [N, 3, H, W] in [-1, 1] <-> pixels uint8 [N, H, W, 3]. Knows no model.
+Owns img float [N, 3, H, W] in [-1, 1] <-> pixels uint8 [N, H, W, 3], and what the device is good at. Knows no
+model.
 """
 
 import torch
@@ -26,6 +27,12 @@ def choose_device(name: str | None = None) -> torch.device:
             f'Device "{name}" cannot be used here. Use cpu, or cuda on a machine with a GPU.'
         ) from error
     return device
+
+
+def has_matrix_units() -> bool:
+    """Return whether this processor multiplies bfloat16 matrices in hardware (AMX), many times as fast."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # unknown to older torch
+    return bool(capabilities.get("amx_bf16", False))
 
 
 def pixels_from_img(img: Tensor) -> Pixels:

@@ -146,6 +146,11 @@ class Stages(click.ParamType[tuple[tuple[int, float], ...]]):
 @click.option(
     "--compile/--no-compile", "compiled", default=None, help="Default: when there is a C++ compiler."
 )
+@click.option(
+    "--half/--no-half",
+    default=None,
+    help="Compute in bfloat16.  Default: when the processor has matrix units for it (AMX).",
+)
 def detail(
     data: Path,
     more_data: Path | None,
@@ -156,18 +161,22 @@ def detail(
     batch_size: int | None,
     threads: int | None,
     compiled: bool | None,
+    half: bool | None,
 ) -> None:
     """Sharpen a warm start: OUTDIR/generator is the result, OUTDIR/owned what directions are fitted to."""
     import shutil
 
     import torch
 
+    from ehmfaces.tensors import has_matrix_units
     from ehmfaces.training.detail_loop import DetailConfig, run_detail
 
     if compiled is None:
         compiled = any(shutil.which(name) for name in ("g++", "clang++", "c++"))
-    changes: dict[str, Any] = {"stages": stages, "batch_size": batch_size, "compiled": compiled}
-    config = DetailConfig(**{key: value for key, value in changes.items() if value is not None})
+    if half is None:
+        half = has_matrix_units()
+    options = {"stages": stages, "batch_size": batch_size, "compiled": compiled, "half": half}
+    config = DetailConfig(**{key: value for key, value in options.items() if value is not None})
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)

