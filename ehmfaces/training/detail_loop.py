@@ -34,7 +34,7 @@ from ehmfaces.models.patch import BAND_GAINS, BandDiscriminator, FeatureHeads, a
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
 from ehmfaces.training.checkpoint import load_checkpoint, save_checkpoint
 from ehmfaces.training.ema import update_ema
-from ehmfaces.training.people_map import guess_ws, remember_people
+from ehmfaces.training.people_map import are_well_formed, guess_ws, remember_people
 from ehmfaces.training.stats import Stats
 from ehmfaces.training.warm_start import load_warm_start, shrink, write_warm_start
 
@@ -246,10 +246,27 @@ class DetailRun:
 
     def write_result(self) -> None:
         """Write the average generator, and what directions and further runs need: ws and discriminators."""
-        self.ema.save_pretrained(self.outdir / "generator")
+        well_formed = are_well_formed(self.ema, self.table.weight.detach())
+        self.draw_only(well_formed).save_pretrained(self.outdir / "generator")
         write_warm_start(self.ema, self.table.weight.detach(), self.outdir / "owned")
         judges = {name: value.half() for name, value in self.judges.state_dict().items()}
         save_file(judges, self.outdir / "owned" / JUDGES)
+
+    def draw_only(self, well_formed: Tensor) -> StyleGAN2Generator:
+        """Return the average generator, drawing from the people that are marked: bool [people].
+
+        Where most are not, the pictures are no portraits in the game's frame, and all stay.
+        """
+        kept = self.table.weight.detach()[well_formed]
+        if len(kept) < len(well_formed) / 2:
+            return self.ema
+        memory = {**self.network["mapping_kwargs"], "people": len(kept)}
+        size = {"img_resolution": self.ema.img_resolution}
+        generator = StyleGAN2Generator(**{**self.network, **size, "mapping_kwargs": memory})
+        generator.synthesis.load_state_dict(self.ema.synthesis.state_dict())
+        assert isinstance(generator.mapping, PeopleMapping)
+        remember_people(generator.mapping, kept, spread=self.config.spread)
+        return generator
 
     def grow(self) -> None:
         """Go on to the next stage with the weights of this one."""

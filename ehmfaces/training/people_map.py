@@ -1,6 +1,7 @@
 """What a generator's memory of people holds, computed from the ws that portraits own.
 
-Owns setting a `PeopleMapping`, and guessing the ws of new portraits. Does not know how ws are learned.
+Owns setting a `PeopleMapping`, who is fit for it, and guessing the ws of new portraits. Does not know how ws
+are learned.
 """
 
 import math
@@ -10,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ehmfaces.metrics.face_checks import FaceChecker
 from ehmfaces.models.ops import normalize_2nd_moment
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
+from ehmfaces.tensors import pixels_from_img
 from ehmfaces.training.warm_start import ridge_ws
 
 REST = 0.3  # share of the spread of the components of z which choose nobody
@@ -100,3 +103,20 @@ def guess_ws(generator: StyleGAN2Generator, known: Tensor, img: Tensor) -> Tenso
         for w in known.split(16)
     ]
     return ridge_ws(torch.cat(made), known, img)
+
+
+@torch.inference_mode()
+def are_well_formed(generator: StyleGAN2Generator, ws: Tensor) -> Tensor:
+    """Return which of the people a generator shows as well-formed faces: bool [N] for ws [N, w_dim].
+
+    About 0.1 s each on one core.
+
+    Raises:
+        MissingExtraError: The face detector's packages are not installed.
+    """
+    checker = FaceChecker()
+    found = []
+    for w in ws:
+        img = generator.synthesis(w.expand(1, generator.num_ws, -1), "const")
+        found.append(not checker.check(pixels_from_img(img)[0]).reasons)
+    return torch.tensor(found)

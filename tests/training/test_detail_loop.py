@@ -164,3 +164,24 @@ def test_next_run_goes_on_with_the_discriminators(tmp_path: Path, warm: Path, im
     (owned / "judges.safetensors").write_bytes(b"no tensors")
     with pytest.raises(ModelError, match=r"holds no such discriminators .* Delete that file"):
         DetailRun(images, images[:0], owned, config, tmp_path / "broken")
+
+
+def test_judge_that_tells_nothing_apart_is_not_heeded(
+    tmp_path: Path, warm: Path, images: torch.Tensor
+) -> None:
+    run = DetailRun(images, images[:0], warm, replace(CONFIG, ramp_kimg=1e-9), tmp_path / "run")
+    run.step(Stats(tmp_path / "stats.jsonl"))
+    run.known |= {"held": 2.0, "asked0": 0.5, "skill0": 0.0, "asked1": 0.5, "skill1": 0.25}
+    assert run._pull(0) == 0
+    assert run._pull(1) == pytest.approx(CONFIG.pulls[1] * 0.25 * 2.0 / 0.5)
+
+
+def test_only_well_formed_people_are_drawn(tmp_path: Path, warm: Path, images: torch.Tensor) -> None:
+    run = DetailRun(images, images[:0], warm, CONFIG, tmp_path / "run")
+    fit = torch.arange(2 * PEOPLE) % 3 > 0
+    assert run.draw_only(~fit) is run.ema  # hardly anybody is a face: then all stay
+    generator = run.draw_only(fit)
+    assert generator.config.mapping_kwargs["people"] == int(fit.sum()) == 8
+    assert torch.allclose(generator.mapping.centre, run.table.weight[fit].mean(dim=0))
+    for mine, other in zip(generator.synthesis.parameters(), run.ema.synthesis.parameters(), strict=True):
+        assert torch.equal(mine, other)

@@ -1,9 +1,11 @@
 """The memory of people: what random z give is near what is remembered, and varies."""
 
+import pytest
 import torch
 
-from ehmfaces.models.stylegan2 import PeopleMapping
-from ehmfaces.training.people_map import remember_people
+from ehmfaces.model_folder import EMBEDDED_DIR
+from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
+from ehmfaces.training.people_map import are_well_formed, remember_people
 
 ASPECTS = ("coarse", "middle", "fine")
 
@@ -109,3 +111,13 @@ def test_parts_of_a_person_are_that_person() -> None:
     mapping = PeopleMapping(64, 0, 32, 5, people=len(ws), places=8, aspects=ASPECTS, balanced=True)
     remember_people(mapping, ws, own=0.7)
     assert torch.allclose(mapping.centre + mapping.coarse + mapping.middle + mapping.fine, ws, atol=1e-4)
+
+
+def test_well_formed_people_are_told_from_noise() -> None:
+    pytest.importorskip("onnxruntime")
+    generator = StyleGAN2Generator.from_pretrained(EMBEDDED_DIR / "generator", low_cpu_mem_usage=False)
+    z = torch.randn(3, generator.z_dim, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        drawn = generator.mapping(z, truncation_psi=0.7)[:, 0]
+    far = generator.mapping.centre.detach() + 30 * (drawn[:1] - generator.mapping.centre.detach())
+    assert are_well_formed(generator, torch.cat([drawn, far])).tolist() == [True, True, True, False]
