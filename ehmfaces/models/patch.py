@@ -10,6 +10,7 @@ Faster" (2021).
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 
 SLOPE = 0.2
 BAND_GAINS = (10.0, 5.0, 5.0)  # detail at the full, half and quarter size is that much weaker than light
+BAND_COUNT = len(BAND_GAINS) + 1
+SMALL_PX = 32
 
 
 class _Conv(nn.Module):
@@ -77,30 +80,32 @@ def add_place(x: Tensor, top: float = 0.0, left: float = 0.0, side: float = 1.0)
 
 
 class BandDiscriminator(nn.Module):
-    """Towers that see the detail of pictures at the full, half and quarter size, each told where it is.
+    """Towers that see the detail of pictures at the full, half and quarter size, and one for their light.
 
     Detail is what a blur takes away, brought to about unit size. Light and colour are far stronger: a tower
-    that sees them as well learns nothing of detail for a long time. A tower sees at most `view_px`: of
-    larger pictures a part.
+    that sees them as well learns nothing of detail for a long time. So the last tower sees them alone, in the
+    whole picture at `SMALL_PX`. The others see at most `view_px`: of larger pictures a part. Each is told
+    where it is.
     """
 
     def __init__(self, img_channels: int = 3, width: int = 32, view_px: int = 128) -> None:
         """Build the towers with random weights."""
         super().__init__()
         self.view_px = view_px
-        self.towers = nn.ModuleList(_Tower(img_channels + 2, width) for _ in BAND_GAINS)
+        self.towers = nn.ModuleList(_Tower(img_channels + 2, width) for _ in range(BAND_COUNT))
 
     def forward(self, bands: Sequence[Tensor]) -> list[Tensor]:
         """Bands of `see` to maps of logits [N, 1, H_i, W_i], finest first."""
         return [tower(band) for tower, band in zip(self.towers, bands, strict=True)]
 
     def see(self, img: Tensor, place: tuple[float, float]) -> list[Tensor]:
-        """Return what the towers see of img [N, C, S, S] in [-1, 1]: detail and place [N, C + 2, V, V].
+        """Return what the towers see: detail and place, last the small picture and place, [N, C + 2, V, V].
 
         Args:
-            img: Pictures.
+            img: [N, C, S, S] in [-1, 1], S at least `SMALL_PX`.
             place: Of the part that is seen of too large ones, between 0 (top, left) and 1.
         """
+        small = add_place(F.adaptive_avg_pool2d(img, SMALL_PX))
         bands = []
         for gain in BAND_GAINS:
             side = img.shape[2]
@@ -109,12 +114,13 @@ class BandDiscriminator(nn.Module):
             smooth = F.avg_pool2d(F.pad(seen, (2, 2, 2, 2), mode="reflect"), 5, stride=1)
             bands.append(add_place(gain * (seen - smooth), top / side, left / side, seen.shape[2] / side))
             img = F.avg_pool2d(img, 2)
-        return bands
+        return [*bands, small]
 
     @torch.no_grad()
     def look_closer(self) -> None:
-        """Prepare for pictures of twice the size: each tower takes over the weights of the next finer one."""
-        for fine, coarse in reversed(list(zip(self.towers, self.towers[1:], strict=False))):
+        """Prepare for pictures of twice the size: each tower of detail takes over from the next finer one."""
+        detail = self.towers[:-1]
+        for fine, coarse in reversed(list(pairwise(detail))):
             coarse.load_state_dict(fine.state_dict())
 
 

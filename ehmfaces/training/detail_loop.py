@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from ehmfaces.errors import InputError, ModelError
 from ehmfaces.metrics.features import LiteFeatures, normalize_channels
-from ehmfaces.models.patch import BAND_GAINS, BandDiscriminator, FeatureHeads, add_place
+from ehmfaces.models.patch import BAND_COUNT, BandDiscriminator, FeatureHeads, add_place
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
 from ehmfaces.training.checkpoint import load_checkpoint, save_checkpoint
 from ehmfaces.training.ema import update_ema
@@ -58,7 +58,8 @@ class DetailConfig:
         channel_base: Width of the generator; the warm start's is widened without changing its pictures.
         batch_size: Pictures per step, half of them owned portraits, half drawn people.
         pulls: Length of each judge's gradient at a picture relative to that of what holds owned portraits,
-            when it tells everything apart; towers from the full size down, then heads from the lowest level.
+            when it tells everything apart: towers of detail from the full size down, the tower of light,
+            heads from the lowest level up.
         drawn_pull: Factor on that for drawn people, whom less holds.
         ramp_kimg: The judges' gradients rise over this long at the start of each stage.
         tie_weight: Weight of the tie of drawn people to the warm start's picture at `tie_px`.
@@ -75,16 +76,16 @@ class DetailConfig:
     batch_size: int = 8
     g_lr: float = 0.003
     w_lr: float = 0.002
-    d_lr: float = 0.004
+    d_lr: float = 0.003
     feature_weight: float = 0.06
-    pulls: tuple[float, ...] = (0.3, 0.4, 0.4, 0.3, 0.4, 0.8, 1.0, 1.0)
-    drawn_pull: float = 0.7
+    pulls: tuple[float, ...] = (0.6, 0.8, 0.8, 1.0, 0.5, 0.8, 1.6, 2.0, 2.0)
+    drawn_pull: float = 1.0
     ramp_kimg: float = 2.0
     tie_weight: float = 1.0
     tie_px: int = 16
     spread: float = 1.1
     least_psi: float = 0.6
-    r1: float = 0.01
+    r1: float = 0.005
     r1_interval: int = 8
     ema_kimg: float = 3.0
     seed: int = 0
@@ -355,7 +356,7 @@ class DetailRun:
 
     def _judge(self, seen: list[Tensor]) -> list[Tensor]:
         """Return all judges' maps of logits for what `_see` returns."""
-        count = len(BAND_GAINS)
+        count = BAND_COUNT
         with torch.autocast("cpu", torch.bfloat16, self.config.half):
             maps = [*self.judges["bands"](seen[:count]), *self.judges["heads"](seen[count:])]
         return [logits.float() for logits in maps]
@@ -372,9 +373,7 @@ class DetailRun:
         """Return the reconstruction loss of the owned portraits and the tie of the drawn people, []."""
         config, half = self.config, len(real)
         pixels = (F.avg_pool2d(fake[:half], 4) - F.avg_pool2d(real, 4)).abs().mean()
-        pairs = [
-            (seen[len(BAND_GAINS) + i][:half], seen_real[len(BAND_GAINS) + i][:half]) for i in HELD_LEVELS
-        ]
+        pairs = [(seen[BAND_COUNT + i][:half], seen_real[BAND_COUNT + i][:half]) for i in HELD_LEVELS]
         features = torch.stack([(made - wanted).abs().mean() for made, wanted in pairs]).sum()
         with torch.no_grad():
             shown = self.show_warm(drawn[:, : self.warm.num_ws].contiguous(), "none").float()

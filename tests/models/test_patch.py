@@ -2,7 +2,7 @@
 
 import torch
 
-from ehmfaces.models.patch import BAND_GAINS, BandDiscriminator, FeatureHeads, add_place
+from ehmfaces.models.patch import BAND_COUNT, SMALL_PX, BandDiscriminator, FeatureHeads, add_place
 
 
 def test_places_run_over_the_frame() -> None:
@@ -18,16 +18,23 @@ def test_part_knows_where_it_lies() -> None:
     assert torch.allclose(part, whole[:, :, 2:6, 4:8])
 
 
-def test_towers_see_detail_and_no_light() -> None:
+def test_towers_see_detail_and_one_sees_light() -> None:
     judge = BandDiscriminator(view_px=16)
     img = torch.randn(2, 3, 32, 32)
     bands = judge.see(img, (0.5, 1.0))
-    assert [tuple(band.shape) for band in bands] == [(2, 5, 16, 16), (2, 5, 16, 16), (2, 5, 8, 8)]
-    for band, brighter in zip(bands, judge.see(img + 0.5, (0.5, 1.0)), strict=True):
-        assert torch.allclose(band, brighter, atol=1e-5)
+    assert [tuple(band.shape[2:]) for band in bands] == [(16, 16), (16, 16), (8, 8), (SMALL_PX, SMALL_PX)]
+    brighter = judge.see(img + 0.5, (0.5, 1.0))
+    for band, other in zip(bands[:-1], brighter[:-1], strict=True):
+        assert torch.allclose(band, other, atol=1e-5)
+    assert torch.allclose(bands[-1][:, :3] + 0.5, brighter[-1][:, :3], atol=1e-5)
     assert bands[0][:, 3].min() < 0 < bands[0][:, 3].max()  # half way down
     assert bands[0][:, 4].min() > 0  # at the right
-    assert [tuple(logits.shape) for logits in judge(bands)] == [(2, 1, 2, 2), (2, 1, 2, 2), (2, 1, 1, 1)]
+    assert [tuple(logits.shape) for logits in judge(bands)] == [
+        (2, 1, 2, 2),
+        (2, 1, 2, 2),
+        (2, 1, 1, 1),
+        (2, 1, 4, 4),
+    ]
 
 
 def test_window_is_the_part_of_the_picture() -> None:
@@ -44,7 +51,7 @@ def test_larger_pictures_take_over_the_finer_tower() -> None:
     judge.look_closer()
     for mine, other in zip(judge.towers[1].parameters(), fine, strict=True):
         assert torch.equal(mine, other)
-    assert len(judge.towers) == len(BAND_GAINS)
+    assert len(judge.towers) == BAND_COUNT
 
 
 def test_heads_give_a_map_for_each_level() -> None:

@@ -102,7 +102,7 @@ def test_all_networks_move(tmp_path: Path, warm: Path, images: torch.Tensor) -> 
         ]
         assert any(changed), name
     line = stats.write(cur_nimg=run.cur_nimg)
-    assert {"pixels", "features", "tie", "D0", "D7", "skill0", "skill7", "r1"} <= set(line)
+    assert {"pixels", "features", "tie", "D0", "D8", "skill0", "skill8", "r1"} <= set(line)
 
 
 def test_new_portraits_start_near_themselves(tmp_path: Path, warm: Path) -> None:
