@@ -151,6 +151,20 @@ class Stages(click.ParamType[tuple[tuple[int, float], ...]]):
     default=None,
     help="Compute in bfloat16.  Default: when the processor has matrix units for it (AMX).",
 )
+@click.option(
+    "--lr",
+    "g_lr",
+    type=click.FloatRange(0, min_open=True),
+    help="The generator's rate; half of it for what is good already.  [default: 0.003]",
+)
+@click.option(
+    "--decay-share",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of the run, at its end, in which all rates fall.  [default: a third]",
+)
+@click.option(
+    "--spread", type=click.FloatRange(0, min_open=True), help="How far apart people are.  [default: 0.92]"
+)
 def detail(
     data: Path,
     more_data: Path | None,
@@ -162,6 +176,7 @@ def detail(
     threads: int | None,
     compiled: bool | None,
     half: bool | None,
+    **rates: float | None,
 ) -> None:
     """Sharpen a warm start: OUTDIR/generator is the result, OUTDIR/owned what directions are fitted to."""
     import shutil
@@ -175,7 +190,7 @@ def detail(
         compiled = any(shutil.which(name) for name in ("g++", "clang++", "c++"))
     if half is None:
         half = has_matrix_units()
-    options = {"stages": stages, "batch_size": batch_size, "compiled": compiled, "half": half}
+    options = {"stages": stages, "batch_size": batch_size, "compiled": compiled, "half": half, **rates}
     config = DetailConfig(**{key: value for key, value in options.items() if value is not None})
     if threads:
         torch.set_num_threads(threads)

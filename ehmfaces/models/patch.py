@@ -1,25 +1,20 @@
-"""Judges of single places of a picture: cheap to train, hard to overfit.
+"""Discriminators that judge every place of a picture by itself: cheap to train, hard to overfit.
 
-Owns `BandDiscriminator` (fine detail and where it is) and `FeatureHeads` (levels of a frozen feature
-network). Both return one map of logits for each scale or level; higher = more real. Knows tensors only.
+Owns `PatchDiscriminator` (pixels and where they are) and `FeatureHeads` (levels of a frozen feature
+network). Both return one map of logits per scale; higher = more real. Knows tensors only.
 
-Source: Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks" (2017); Denton et
-al., "Deep Generative Image Models using a Laplacian Pyramid" (2015); Sauer et al., "Projected GANs Converge
-Faster" (2021).
+Source: Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks" (2017); Sauer et al.,
+"Projected GANs Converge Faster" (2021).
 """
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 SLOPE = 0.2
-BAND_GAINS = (10.0, 5.0, 5.0)  # detail at the full, half and quarter size is that much weaker than light
-BAND_COUNT = len(BAND_GAINS) + 1
-SMALL_PX = 32
 
 
 class _Conv(nn.Module):
@@ -57,93 +52,55 @@ class _Tower(nn.Module):
         return logits
 
 
-def add_place(x: Tensor, top: float = 0.0, left: float = 0.0, side: float = 1.0) -> Tensor:
-    """Append two channels that tell where a picture, or a square part of one, lies in the frame.
+class PatchDiscriminator(nn.Module):
+    """Towers at the full, the half and the quarter size, each told where in the frame it looks.
 
-    Portraits are aligned, so that "an eye belongs here" can be learned from a place.
-
-    Args:
-        x: [N, C, H, W].
-        top: Upper edge of the part, as a share of the frame's side.
-        left: Left edge, likewise.
-        side: Side of the part, likewise.
-
-    Returns:
-        [N, C + 2, H, W]; the new channels run from -1 to 1 over the frame.
-    """
-    down, across = (
-        2 * (start + side * (torch.arange(count, device=x.device) + 0.5) / count) - 1
-        for start, count in ((top, x.shape[2]), (left, x.shape[3]))
-    )
-    grid = torch.stack(torch.meshgrid(down, across, indexing="ij")).to(x.dtype)
-    return torch.cat([x, grid.expand(len(x), -1, -1, -1)], dim=1)
-
-
-class BandDiscriminator(nn.Module):
-    """Towers that see the detail of pictures at the full, half and quarter size, and one for their light.
-
-    Detail is what a blur takes away, brought to about unit size. Light and colour are far stronger: a tower
-    that sees them as well learns nothing of detail for a long time. So the last tower sees them alone, in the
-    whole picture at `SMALL_PX`. The others see at most `view_px`: of larger pictures a part. Each is told
-    where it is.
+    Portraits are aligned, so that "an eye belongs here" can be learned from a place. A tower sees at most
+    `view_px`: of larger pictures a random part.
     """
 
-    def __init__(self, img_channels: int = 3, width: int = 32, view_px: int = 128) -> None:
+    def __init__(self, img_channels: int = 3, width: int = 32, scales: int = 3, view_px: int = 128) -> None:
         """Build the towers with random weights."""
         super().__init__()
         self.view_px = view_px
-        self.towers = nn.ModuleList(_Tower(img_channels + 2, width) for _ in range(BAND_COUNT))
+        self.towers = nn.ModuleList(_Tower(img_channels + 2, width) for _ in range(scales))
 
-    def forward(self, bands: Sequence[Tensor]) -> list[Tensor]:
-        """Bands of `see` to maps of logits [N, 1, H_i, W_i], finest first."""
-        return [tower(band) for tower, band in zip(self.towers, bands, strict=True)]
-
-    def see(self, img: Tensor, place: tuple[float, float]) -> list[Tensor]:
-        """Return what the towers see: detail and place, last the small picture and place, [N, C + 2, V, V].
-
-        Args:
-            img: [N, C, S, S] in [-1, 1], S at least `SMALL_PX`.
-            place: Of the part that is seen of too large ones, between 0 (top, left) and 1.
-        """
-        small = add_place(F.adaptive_avg_pool2d(img, SMALL_PX))
-        bands = []
-        for gain in BAND_GAINS:
-            side = img.shape[2]
-            top, left = (int(share * max(0, side - self.view_px)) for share in place)
-            seen = img[:, :, top : top + self.view_px, left : left + self.view_px]
-            smooth = F.avg_pool2d(F.pad(seen, (2, 2, 2, 2), mode="reflect"), 5, stride=1)
-            bands.append(add_place(gain * (seen - smooth), top / side, left / side, seen.shape[2] / side))
+    def forward(self, img: Tensor) -> list[Tensor]:
+        """Img [N, img_channels, S, S] in [-1, 1] to maps of logits [N, 1, H, W], finest first."""
+        found = []
+        for tower in self.towers:
+            found.append(tower(self._view(img)))
             img = F.avg_pool2d(img, 2)
-        return [*bands, small]
+        return found
+
+    def _view(self, img: Tensor) -> Tensor:
+        """Return what a tower sees: pixels and their coordinates [N, img_channels + 2, V, V]."""
+        side = img.shape[2]
+        line = torch.linspace(-1, 1, side, device=img.device)
+        grid = torch.stack(torch.meshgrid(line, line, indexing="ij")).expand(len(img), -1, -1, -1)
+        seen = torch.cat([img, grid], dim=1)
+        if side <= self.view_px:
+            return seen
+        top, left = (int(v) for v in torch.randint(side - self.view_px + 1, [2]))
+        return seen[:, :, top : top + self.view_px, left : left + self.view_px]
 
     @torch.no_grad()
     def look_closer(self) -> None:
-        """Prepare for pictures of twice the size: each tower of detail takes over from the next finer one."""
-        detail = self.towers[:-1]
-        for fine, coarse in reversed(list(pairwise(detail))):
+        """Prepare for pictures of twice the size: each tower takes over the weights of the next finer one."""
+        for fine, coarse in reversed(list(zip(self.towers, self.towers[1:], strict=False))):
             coarse.load_state_dict(fine.state_dict())
 
 
 class FeatureHeads(nn.Module):
     """One small head on each level of a frozen feature network."""
 
-    def __init__(self, channels: Sequence[int], strides: Sequence[int]) -> None:
-        """Build one head for each level.
-
-        Args:
-            channels: Width of each level, without the two channels of `add_place`.
-            strides: Of each head's first layer; 2 for the large levels, which then get narrower heads.
-        """
+    def __init__(self, channels: Sequence[int], width: int = 64) -> None:
+        """Build one head for each of the levels' widths."""
         super().__init__()
         self.heads = nn.ModuleList(
-            nn.Sequential(
-                _Conv(count + 2, 64 // stride, 2 + stride, stride),
-                _Conv(64 // stride, 64 // stride, 3),
-                _Conv(64 // stride, 1, 1, active=False),
-            )
-            for count, stride in zip(channels, strides, strict=True)
+            nn.Sequential(_Conv(count, width, 3), _Conv(width, 1, 1, active=False)) for count in channels
         )
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """Levels [N, C_i + 2, H_i, W_i] to logits [N, 1, H_i / stride_i, W_i / stride_i]."""
+        """Levels [N, C_i, H_i, W_i] to logits [N, 1, H_i, W_i]."""
         return [head(level) for head, level in zip(self.heads, levels, strict=True)]

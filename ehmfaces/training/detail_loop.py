@@ -1,12 +1,9 @@
 """The detail stage: an auto-decoder's smooth pictures become sharp, on a processor, in an hour or two.
 
 After the warm start the network knows people but not skin, hair and edges. Here it goes on reproducing the
-owned portraits, in the large, while judges ask for detail in owned portraits and in the people that the
-mapping network draws; those stay tied to what the warm start shows of them at a low resolution. Owns that
-loop and its result, a generator. Does not know where portraits come from.
-
-The judges judge places, not whole faces: towers see the detail of three sizes, heads the levels of a frozen
-feature network. Each is heeded as far as it can tell pictures from portraits.
+owned portraits while discriminators of places, not of whole faces, ask for detail, in owned portraits and in
+the people that the mapping network draws; those stay tied to what the warm start shows of them at a low
+resolution. Owns that loop and its result, a generator. Does not know where portraits come from.
 
 Source: Larsen et al., "Autoencoding beyond pixels" (2016), for the sum of both losses; Esser et al., "Taming
 Transformers" (2021), for weighing them by their gradients.
@@ -30,7 +27,7 @@ from torch import Tensor, nn
 
 from ehmfaces.errors import InputError, ModelError
 from ehmfaces.metrics.features import LiteFeatures, normalize_channels
-from ehmfaces.models.patch import BAND_COUNT, BandDiscriminator, FeatureHeads, add_place
+from ehmfaces.models.patch import FeatureHeads, PatchDiscriminator
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
 from ehmfaces.training.checkpoint import load_checkpoint, save_checkpoint
 from ehmfaces.training.ema import update_ema
@@ -41,12 +38,9 @@ from ehmfaces.training.warm_start import load_warm_start, shrink, write_warm_sta
 CHECKPOINT = "detail.safetensors"
 JUDGES = "judges.safetensors"
 MIXED = 0.25  # share of drawn people with two sources of style
-FEATURE_PX = 192  # the feature network sees a window of this side
-LEVEL_WIDTHS = (32, 16, 24, 40, 112)  # of the feature network's levels
-LEVEL_STRIDES = (2, 2, 1, 1, 1)  # of the heads on them
-HELD_LEVELS = (2, 3, 4)  # finer ones would punish every hair that is not where it was
-MEASURE_INTERVAL = 16  # steps between two measurements of the gradients' lengths
-PATIENCE = 0.9  # weight of the past in what is known of lengths and of the judges' skill
+FEATURE_PX = 256  # the feature network sees larger pictures at this size
+HEAD_LEVELS = {1: 16, 2: 24, 3: 40, 4: 112}  # level of the feature network: its width
+BALANCE_INTERVAL = 8  # steps between two measurements of the gradients' lengths
 
 
 @dataclass(frozen=True)
@@ -57,37 +51,38 @@ class DetailConfig:
         stages: (resolution in pixels, thousands of pictures shown there), each from the weights before.
         channel_base: Width of the generator; the warm start's is widened without changing its pictures.
         batch_size: Pictures per step, half of them owned portraits, half drawn people.
-        pulls: Length of each judge's gradient at a picture relative to that of what holds owned portraits,
-            when it tells everything apart: towers of detail from the full size down, the tower of light,
-            heads from the lowest level up.
-        drawn_pull: Factor on that for drawn people, whom less holds.
-        ramp_kimg: The judges' gradients rise over this long at the start of each stage.
+        adversarial: Length of the adversarial gradient relative to that of what holds the pictures.
+        ramp_kimg: The adversarial gradient rises over this long at the start of each stage.
+        heads_share: Share of the feature heads in the adversarial loss; the rest is the patches'.
         tie_weight: Weight of the tie of drawn people to the warm start's picture at `tie_px`.
         spread: How far from the average people are drawn, 1 = as far as the portraits' ws are.
-        least_psi: People are drawn at truncations from here to 1.
-        r1: R1 at what the judges see.
+        least_psi: They are drawn at truncations from here to 1.
+        decay_share: Share of the plan over which all rates fall to a tenth, at its end.
+        r1_pixels, r1_levels: R1 of the patch discriminator and of the feature heads.
         compiled: Whether the synthesis network is compiled (a minute or two at the start of each stage).
-        half: Whether the generator computes in bfloat16 from 16 px on: much faster on processors with
-            matrix units for it (AMX), slower on others. Only together with `compiled`.
+        half: Whether generator and judges compute in bfloat16: much faster on processors with matrix units
+            for it (AMX), slower on others. Only together with `compiled`.
     """
 
     stages: tuple[tuple[int, float], ...] = ((128, 8.0), (256, 8.0))
     channel_base: int = 4096
-    batch_size: int = 8
+    batch_size: int = 4
     g_lr: float = 0.003
     w_lr: float = 0.002
     d_lr: float = 0.003
     feature_weight: float = 0.06
-    pulls: tuple[float, ...] = (0.6, 0.8, 0.8, 1.0, 0.5, 0.8, 1.6, 2.0, 2.0)
-    drawn_pull: float = 1.0
+    adversarial: float = 1.8
     ramp_kimg: float = 2.0
+    heads_share: float = 0.6
     tie_weight: float = 1.0
     tie_px: int = 16
-    spread: float = 1.1
+    spread: float = 0.92
     least_psi: float = 0.6
-    r1: float = 0.005
+    decay_share: float = 1 / 3
+    r1_pixels: float = 0.01
+    r1_levels: float = 0.01
     r1_interval: int = 8
-    ema_kimg: float = 3.0
+    ema_kimg: float = 2.0
     seed: int = 0
     compiled: bool = True
     half: bool = False
@@ -156,13 +151,12 @@ class DetailRun:
             ws = guess_ws(self.warm, ws, shrink(self.images, self.warm.img_resolution))
         self.network = _network(self.warm, config.channel_base, len(ws))
         torch.manual_seed(config.seed)
-        self.judges = nn.ModuleDict(
-            {"bands": BandDiscriminator(), "heads": FeatureHeads(LEVEL_WIDTHS, LEVEL_STRIDES)}
-        )
-        self.known: dict[str, float] = {}
+        self.D = PatchDiscriminator()
+        self.heads = FeatureHeads(tuple(HEAD_LEVELS.values()))
         if (warm_start / JUDGES).exists() and self.warm.img_resolution == config.stages[0][0]:
             self._load_judges(warm_start / JUDGES)
         self.cur_nimg = self.stage = 0
+        self.balance = 0.0
         self.table = nn.Embedding.from_pretrained(ws.clone(), freeze=False, sparse=True)
         self._build_stage(self.warm, self.warm)
         outdir.mkdir(parents=True, exist_ok=True)
@@ -196,8 +190,9 @@ class DetailRun:
         widen_into(before.synthesis, self.G.synthesis)
         self.ema.load_state_dict(self.G.state_dict())
         widen_into(before_ema.synthesis, self.ema.synthesis)
+        judges = [*self.D.parameters(), *self.heads.parameters()]
         self.opt_G = torch.optim.Adam(self.G.synthesis.parameters(), self.config.g_lr, betas=(0.0, 0.99))
-        self.opt_D = torch.optim.Adam(self.judges.parameters(), self.config.d_lr, betas=(0.0, 0.99))
+        self.opt_D = torch.optim.Adam(judges, self.config.d_lr, betas=(0.0, 0.99))
         self.opt_w = torch.optim.SparseAdam(self.table.parameters(), self.config.w_lr)
         self.synthesize: Callable[..., Tensor] = self.G.synthesis
         self.show_warm: Callable[..., Tensor] = self.warm.synthesis
@@ -214,9 +209,12 @@ class DetailRun:
         remember_people(self.G.mapping, self.table.weight.detach(), spread=self.config.spread)
         self.ema.mapping.load_state_dict(self.G.mapping.state_dict())
 
+    def _judges(self) -> nn.ModuleDict:
+        return nn.ModuleDict({"D": self.D, "heads": self.heads})
+
     def _load_judges(self, path: Path) -> None:
         try:
-            load_model(self.judges, path)
+            load_model(self._judges(), path)
         except (RuntimeError, SafetensorError) as error:
             raise ModelError(
                 f'"{path.parent.name}/{path.name}" holds no such discriminators ({str(error)[:100]}). '
@@ -224,7 +222,7 @@ class DetailRun:
             ) from error
 
     def _modules(self) -> dict[str, nn.Module]:
-        return {"G": self.G, "G_ema": self.ema, "judges": self.judges, "table": self.table}
+        return {"G": self.G, "G_ema": self.ema, "D": self.D, "heads": self.heads, "table": self.table}
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"G": self.opt_G, "D": self.opt_D, "table": self.opt_w}
@@ -233,13 +231,12 @@ class DetailRun:
         self.stage = json.loads((self.outdir / "detail.json").read_text())["stage"]
         self._build_stage(self.G, self.ema)
         _, scalars = load_checkpoint(self.outdir / CHECKPOINT, self._modules(), self._optimizers())
-        self.cur_nimg = int(scalars.pop("cur_nimg"))
-        self.known = scalars
+        self.cur_nimg, self.balance = scalars["cur_nimg"], scalars["balance"]
 
     def save(self) -> None:
         """Write the checkpoint and its header; the people to draw are those of this moment from here on."""
         self.remember()
-        scalars = {"cur_nimg": self.cur_nimg, **self.known}
+        scalars = {"cur_nimg": self.cur_nimg, "balance": self.balance}
         save_checkpoint(self.outdir / CHECKPOINT, self._modules(), self._optimizers(), {}, scalars)
         header = {"stage": self.stage, "network": self.network, "config": asdict(self.config)}
         (self.outdir / "detail.json").write_text(json.dumps(header, indent=1) + "\n")
@@ -250,7 +247,7 @@ class DetailRun:
         well_formed = are_well_formed(self.ema, self.table.weight.detach())
         self.draw_only(well_formed).save_pretrained(self.outdir / "generator")
         write_warm_start(self.ema, self.table.weight.detach(), self.outdir / "owned")
-        judges = {name: value.half() for name, value in self.judges.state_dict().items()}
+        judges = {name: value.half() for name, value in self._judges().state_dict().items()}
         save_file(judges, self.outdir / "owned" / JUDGES)
 
     def draw_only(self, well_formed: Tensor) -> StyleGAN2Generator:
@@ -274,7 +271,7 @@ class DetailRun:
         before = self.config.stages[self.stage][0]
         self.stage += 1
         if self.config.stages[self.stage][0] > before:
-            self.judges["bands"].look_closer()
+            self.D.look_closer()
         self._build_stage(self.G, self.ema)
 
     def stage_start(self) -> float:
@@ -286,8 +283,8 @@ class DetailRun:
         return self.stage_start() + 1000 * self.config.stages[self.stage][1]
 
     def rate(self) -> float:
-        """Return the factor on all rates: 1, and a cosine down to a tenth over the last third of the plan."""
-        late = max(0.0, self.cur_nimg / self.config.total_nimg * 3 - 2)
+        """Return the factor on all rates: 1, and a cosine down to a tenth over the last part of the plan."""
+        late = max(0.0, 1 - (1 - self.cur_nimg / self.config.total_nimg) / self.config.decay_share)
         return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(1.0, late)))
 
     def step(self, stats: Stats) -> None:
@@ -302,19 +299,19 @@ class DetailRun:
         drawn = self._draw_people(half, rng)
         img = self.synthesize(torch.cat([owned, drawn]), "random")
         fake = img.detach().requires_grad_()
-        place = tuple(rng.random(2).tolist())
         with torch.no_grad():
-            seen_real = self._see(real, place)
-        seen = self._see(fake, place)
-        on_real, on_fake = self._judge(seen_real), self._judge(seen)
+            seen_real = self._see(real)
+        seen = self._see(fake)
+        on_fake = self._judge(fake, seen)
         held = self._holding_loss(fake, seen, real[:half], seen_real, drawn, stats)
-        self._train_judges(on_real, on_fake, stats)
-        slope = self._weigh(held, on_real, on_fake, fake, stats)
+        slope = self._weigh(held, self._asking_loss(on_fake, stats), fake)
+        self._train_judges(self._judge(real, seen_real), on_fake, stats)
         if self.cur_nimg // config.batch_size % config.r1_interval == 0:
-            self._smooth_judges(seen_real, stats)
+            self._smooth_judges(real, seen_real, stats)
         self._move_generator(img, slope)
         self.cur_nimg += config.batch_size
         update_ema(self.ema, self.G, config.batch_size, config.ema_kimg * 1000)
+        stats.add(balance=self.balance)
 
     def _set_rates(self) -> None:
         config = self.config
@@ -340,26 +337,20 @@ class DetailRun:
             others = others.flip(3)
         return shrink(torch.cat([self.images[index], others]), self.config.stages[self.stage][0])
 
-    def _see(self, img: Tensor, place: tuple[float, float]) -> list[Tensor]:
-        """Return what the judges see: bands, then the feature network's levels of a window, all with place.
+    def _see(self, img: Tensor) -> list[Tensor]:
+        """Return the feature network's levels, each vector of length sqrt(C)."""
+        small = F.avg_pool2d(img, img.shape[2] // FEATURE_PX) if img.shape[2] > FEATURE_PX else img
+        return [normalize_channels(level) * math.sqrt(level.shape[1]) for level in self.features(small)]
 
-        Each vector of a level has the length sqrt(C).
-        """
-        size = img.shape[2]
-        top, left = (int(share * max(0, size - FEATURE_PX)) for share in place)
-        window = img[:, :, top : top + FEATURE_PX, left : left + FEATURE_PX]
-        seen = self.judges["bands"].see(img, place)
-        for level in self.features(window):
-            scaled = normalize_channels(level) * math.sqrt(level.shape[1])
-            seen.append(add_place(scaled, top / size, left / size, window.shape[2] / size))
-        return seen
-
-    def _judge(self, seen: list[Tensor]) -> list[Tensor]:
-        """Return all judges' maps of logits for what `_see` returns."""
-        count = BAND_COUNT
+    def _judge(self, img: Tensor, seen: list[Tensor]) -> list[Tensor]:
+        """Return all judges' maps of logits, float32: of the pictures, and of the levels."""
         with torch.autocast("cpu", torch.bfloat16, self.config.half):
-            maps = [*self.judges["bands"](seen[:count]), *self.judges["heads"](seen[count:])]
+            maps = [*self.D(img), *self._heads(seen)]
         return [logits.float() for logits in maps]
+
+    def _heads(self, seen: list[Tensor]) -> list[Tensor]:
+        maps: list[Tensor] = self.heads([seen[level] for level in HEAD_LEVELS])
+        return maps
 
     def _holding_loss(
         self,
@@ -372,9 +363,9 @@ class DetailRun:
     ) -> Tensor:
         """Return the reconstruction loss of the owned portraits and the tie of the drawn people, []."""
         config, half = self.config, len(real)
-        pixels = (F.avg_pool2d(fake[:half], 4) - F.avg_pool2d(real, 4)).abs().mean()
-        pairs = [(seen[BAND_COUNT + i][:half], seen_real[BAND_COUNT + i][:half]) for i in HELD_LEVELS]
-        features = torch.stack([(made - wanted).abs().mean() for made, wanted in pairs]).sum()
+        pixels = (fake[:half] - real).abs().mean()
+        pairs = zip(seen, seen_real, strict=True)
+        features = torch.stack([(made[:half] - wanted[:half]).abs().mean() for made, wanted in pairs]).sum()
         with torch.no_grad():
             shown = self.show_warm(drawn[:, : self.warm.num_ws].contiguous(), "none").float()
         drawn_small, shown_small = (F.adaptive_avg_pool2d(img, config.tie_px) for img in (fake[half:], shown))
@@ -382,66 +373,59 @@ class DetailRun:
         stats.add(pixels=float(pixels.detach()), features=float(features.detach()), tie=float(tie.detach()))
         return pixels + config.feature_weight * features + config.tie_weight * tie
 
+    def _asking_loss(self, on_fake: list[Tensor], stats: Stats) -> Tensor:
+        """Return the adversarial loss [] of the generator."""
+        share, count = self.config.heads_share, len(HEAD_LEVELS)
+        patches = -torch.stack([logits.mean() for logits in on_fake[:-count]]).mean()
+        heads = -torch.stack([logits.mean() for logits in on_fake[-count:]]).mean()
+        stats.add(G_patches=float(patches.detach()), G_heads=float(heads.detach()))
+        return (1 - share) * patches + share * heads
+
     def _train_judges(self, on_real: list[Tensor], on_fake: list[Tensor], stats: Stats) -> None:
-        """Move the judges by their hinge losses; the pictures are judged once for both sides."""
-        pairs = list(zip(on_real, on_fake, strict=True))
+        """Move the discriminators by their hinge losses; the pictures are judged once for both sides."""
+        pairs = zip(on_real, on_fake, strict=True)
         losses = torch.stack([F.relu(1 - real).mean() + F.relu(1 + fake).mean() for real, fake in pairs])
         parameters = self.opt_D.param_groups[0]["params"]
-        gradients = torch.autograd.grad(losses.sum(), parameters, retain_graph=True)
+        gradients = torch.autograd.grad(losses.sum(), parameters)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         self.opt_D.step()
-        stats.add(**{f"D{number}": value for number, value in enumerate(losses.tolist())})
+        stats.add(**{f"D{scale}": value for scale, value in enumerate(losses.tolist())})
 
-    def _smooth_judges(self, seen_real: list[Tensor], stats: Stats) -> None:
-        """Penalise slopes (R1) at what the judges see of real pictures, weighted as one logit per place."""
-        seen = [part.detach().requires_grad_() for part in seen_real]
-        total = torch.stack(
-            [logits.sum() / math.sqrt(logits[0].numel()) for logits in self._judge(seen)]
-        ).sum()
-        slopes = torch.autograd.grad(total, seen, create_graph=True)
-        penalty = torch.stack([slope.square().sum(dim=(1, 2, 3)).mean() for slope in slopes]).sum()
+    def _smooth_judges(self, real: Tensor, seen_real: list[Tensor], stats: Stats) -> None:
+        """Penalise slopes at real pictures (R1) of each map, weighted as one logit per place."""
+        config = self.config
+        pixels = real.detach().requires_grad_()
+        levels = [seen_real[level].detach().requires_grad_() for level in HEAD_LEVELS]
+        maps = [*self.D(pixels), *self.heads(levels)]
+        total = torch.stack([logits.sum() / math.sqrt(logits[0].numel()) for logits in maps]).sum()
+        slopes = torch.autograd.grad(total, [pixels, *levels], create_graph=True)
+        on_pixels, *on_levels = [slope.square().sum(dim=(1, 2, 3)).mean() for slope in slopes]
+        penalty = config.r1_pixels * on_pixels + config.r1_levels * torch.stack(on_levels).sum()
         self.opt_D.zero_grad(set_to_none=True)
-        (penalty * (self.config.r1 * self.config.r1_interval / 2)).backward()
+        (penalty * config.r1_interval / 2).backward()
         self.opt_D.step()
-        stats.add(r1=float(penalty.detach()))
+        stats.add(r1=float(on_pixels.detach()), r1_levels=float(torch.stack(on_levels).sum().detach()))
 
-    def _weigh(
-        self, held: Tensor, on_real: list[Tensor], on_fake: list[Tensor], fake: Tensor, stats: Stats
-    ) -> Tensor:
-        """Return the gradient at the pictures of what holds them and of what the judges ask, weighed.
+    def _weigh(self, held: Tensor, asked: Tensor, fake: Tensor) -> Tensor:
+        """Return the gradient of both losses at the pictures, the second scaled to the length of the first.
 
-        A judge's gradient gets its length relative to the former, times its skill: how far apart it holds
-        portraits and pictures, 1 = by the margin of the hinge loss. Lengths change slowly: they are measured
-        apart now and then, which costs a pass for each.
+        Their lengths change slowly: they are measured apart now and then, which costs a second pass.
         """
-        half = len(fake) // 2
-        weight = torch.ones(len(fake))
-        weight[half:] = self.config.drawn_pull
-        asked = [-(logits.mean(dim=(1, 2, 3)) * weight).mean() for logits in on_fake]
-        for number, (real, made) in enumerate(zip(on_real, on_fake, strict=True)):
-            self._learn(f"skill{number}", float((real.mean() - made.mean()).detach().clamp(0, 2)) / 2)
-        if "held" not in self.known or self.cur_nimg // self.config.batch_size % MEASURE_INTERVAL == 0:
+        config = self.config
+        if self.balance == 0 or self.cur_nimg // config.batch_size % BALANCE_INTERVAL == 0:
             (hold,) = torch.autograd.grad(held, fake, retain_graph=True)
-            self._learn("held", float(hold[:half].norm()))
-            for number, loss in enumerate(asked):
-                (ask,) = torch.autograd.grad(loss, fake, retain_graph=True)
-                self._learn(f"asked{number}", float(ask[:half].norm()))
-        weighed = [self._pull(number) * loss for number, loss in enumerate(asked)]
-        stats.add(**{name: value for name, value in self.known.items() if name.startswith("skill")})
-        (slope,) = torch.autograd.grad(held + torch.stack(weighed).sum(), fake)
-        return slope
+            (ask,) = torch.autograd.grad(asked, fake, retain_graph=True)
+            ratio = float(hold.norm() / ask.norm().clamp(min=1e-12))
+            self.balance = ratio if self.balance == 0 else 0.9 * self.balance + 0.1 * ratio
+            return hold + self._pull() * ask
+        (both,) = torch.autograd.grad(held + self._pull() * asked, fake, retain_graph=True)
+        return both
 
-    def _learn(self, name: str, value: float) -> None:
-        """Keep a moving average of a measured value."""
-        known = self.known.get(name, value)
-        self.known[name] = PATIENCE * known + (1 - PATIENCE) * value
-
-    def _pull(self, number: int) -> float:
-        """Return the factor on what a judge asks; less at the start of a stage."""
+    def _pull(self) -> float:
+        """Return the factor on the adversarial loss: its length in balance, less at the start of a stage."""
         ramp = min(1.0, (self.cur_nimg - self.stage_start()) / (1000 * self.config.ramp_kimg) + 0.01)
-        length = self.known["held"] / max(self.known[f"asked{number}"], 1e-12)
-        return self.config.pulls[number] * ramp * self.known[f"skill{number}"] * length
+        return self.config.adversarial * ramp * self.balance
 
     def _move_generator(self, img: Tensor, slope: Tensor) -> None:
         """Move generator and ws against the gradient at the pictures."""

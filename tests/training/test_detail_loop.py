@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -95,14 +96,14 @@ def test_all_networks_move(tmp_path: Path, warm: Path, images: torch.Tensor) -> 
     stats = Stats(tmp_path / "stats.jsonl")
     for _ in range(3):
         run.step(stats)
-    for name in ("G", "G_ema", "judges", "table"):
+    for name in ("G", "G_ema", "D", "heads", "table"):
         changed = [
             not torch.equal(a, b)
             for a, b in zip(before[name], run._modules()[name].parameters(), strict=True)
         ]
         assert any(changed), name
     line = stats.write(cur_nimg=run.cur_nimg)
-    assert {"pixels", "features", "tie", "D0", "D8", "skill0", "skill8", "r1"} <= set(line)
+    assert {"pixels", "features", "tie", "G_patches", "G_heads", "D0", "r1", "balance"} <= set(line)
 
 
 def test_new_portraits_start_near_themselves(tmp_path: Path, warm: Path) -> None:
@@ -156,24 +157,14 @@ def test_next_run_goes_on_with_the_discriminators(tmp_path: Path, warm: Path, im
     run = run_detail(images, images[:0], warm, config, tmp_path / "first")
     owned = tmp_path / "first" / "owned"
     same = DetailRun(images, images[:0], owned, config, tmp_path / "same")
-    for mine, other in zip(same.judges.parameters(), run.judges.parameters(), strict=True):
+    for mine, other in zip(same.D.parameters(), run.D.parameters(), strict=True):
         assert torch.allclose(mine, other, atol=2e-3)
     larger = DetailRun(images, images[:0], owned, replace(config, stages=((64, 0.008),)), tmp_path / "larger")
-    pairs = zip(larger.judges.parameters(), same.judges.parameters(), strict=True)
-    assert not all(torch.equal(a, b) for a, b in pairs)  # they know another scale
+    fresh = [torch.equal(a, b) for a, b in zip(larger.D.parameters(), same.D.parameters(), strict=True)]
+    assert not all(fresh)  # they know another scale
     (owned / "judges.safetensors").write_bytes(b"no tensors")
     with pytest.raises(ModelError, match=r"holds no such discriminators .* Delete that file"):
         DetailRun(images, images[:0], owned, config, tmp_path / "broken")
-
-
-def test_judge_that_tells_nothing_apart_is_not_heeded(
-    tmp_path: Path, warm: Path, images: torch.Tensor
-) -> None:
-    run = DetailRun(images, images[:0], warm, replace(CONFIG, ramp_kimg=1e-9), tmp_path / "run")
-    run.step(Stats(tmp_path / "stats.jsonl"))
-    run.known |= {"held": 2.0, "asked0": 0.5, "skill0": 0.0, "asked1": 0.5, "skill1": 0.25}
-    assert run._pull(0) == 0
-    assert run._pull(1) == pytest.approx(CONFIG.pulls[1] * 0.25 * 2.0 / 0.5)
 
 
 def test_only_well_formed_people_are_drawn(tmp_path: Path, warm: Path, images: torch.Tensor) -> None:
@@ -185,3 +176,22 @@ def test_only_well_formed_people_are_drawn(tmp_path: Path, warm: Path, images: t
     assert torch.allclose(generator.mapping.centre, run.table.weight[fit].mean(dim=0))
     for mine, other in zip(generator.synthesis.parameters(), run.ema.synthesis.parameters(), strict=True):
         assert torch.equal(mine, other)
+
+
+def test_rates_fall_at_the_end_of_the_plan(tmp_path: Path, warm: Path, images: torch.Tensor) -> None:
+    run = DetailRun(images, images[:0], warm, replace(CONFIG, decay_share=0.5), tmp_path / "run")
+    rates = []
+    for run.cur_nimg in (0, 8, 12, 16):
+        rates.append(run.rate())
+    assert rates == pytest.approx([1, 1, 0.55, 0.1])
+
+
+def test_people_are_drawn_at_several_truncations(tmp_path: Path, warm: Path, images: torch.Tensor) -> None:
+    run = DetailRun(images, images[:0], warm, replace(CONFIG, least_psi=0.0), tmp_path / "run")
+    full = DetailRun(images, images[:0], warm, replace(CONFIG, least_psi=1.0), tmp_path / "full")
+    near, far = (
+        (each._draw_people(64, np.random.default_rng(0)) - each.G.mapping.w_avg).norm(dim=(1, 2))
+        for each in (run, full)
+    )
+    share = near / far
+    assert float(share.min()) < 0.1 < 0.9 < float(share.max()) <= 1.0001
