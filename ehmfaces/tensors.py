@@ -31,7 +31,7 @@ def choose_device(name: str | None = None) -> torch.device:
 
 def has_matrix_units() -> bool:
     """Return whether this processor multiplies bfloat16 matrices in hardware (AMX), many times as fast."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # unknown to older torch
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older torch
     return bool(capabilities.get("amx_bf16", False))
 
 

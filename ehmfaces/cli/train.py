@@ -190,7 +190,8 @@ def detail(
         compiled = any(shutil.which(name) for name in ("g++", "clang++", "c++"))
     if half is None:
         half = has_matrix_units()
-    options = {"stages": stages, "batch_size": batch_size, "compiled": compiled, "half": half, **rates}
+    options: dict[str, Any] = {"stages": stages, "batch_size": batch_size, "compiled": compiled, "half": half}
+    options |= rates
     config = DetailConfig(**{key: value for key, value in options.items() if value is not None})
     if threads:
         torch.set_num_threads(threads)
