@@ -121,22 +121,27 @@ def test_r1_and_discriminator_gradients(name):
 
 @pytest.mark.parametrize("name", ["sg2_32", "sg2_32_cond"])
 def test_path_lengths_and_generator_gradients(name):
+    # In double precision: in float32 an activation near 0 may fall on either side of the leaky ReLU's kink,
+    # which depends on the processor and changes a gradient by a thousandth.
     v = dict(np.load(PARITY / f"{name}.npz"))
     G = load(name, "G", StyleGAN2Generator)
-    ws = G.mapping(torch.from_numpy(v["z"])[:2], tensor(v["c"])[:2])
+    G.synthesis.double()
+    c = tensor(v["c"])[:2]
+    ws = G.mapping(torch.from_numpy(v["z"])[:2], c).double()
     img = G.synthesis(ws, "const")
-    noise = tensor(v["pl_noise_f16"]) / img.shape[2]
+    noise = tensor(v["pl_noise_f16"]).double() / img.shape[2]
     (grad,) = torch.autograd.grad((img * noise).sum(), ws, create_graph=True)
     lengths = grad.square().sum(2).mean(1).sqrt()
-    close(lengths, v["pl_lengths"], 1e-4)
+    close(lengths, v["pl_lengths"], 1e-5)
     D = load(name, "D", StyleGAN2Discriminator)
-    loss = (
-        torch.nn.functional.softplus(-D(img, tensor(v["c"])[:2])).mean() + 2 * (lengths - 0.5).square().mean()
-    )
+    for block_name, block in D.named_children():
+        if block_name != "mapping":  # labels are embedded in float32
+            block.double()
+    loss = torch.nn.functional.softplus(-D(img, c)).mean() + 2 * (lengths - 0.5).square().mean()
     loss.backward()  # pl_weight 2, running mean of path lengths 0.5
     gradients = {key: p.grad for key, p in G.named_parameters()}
     for key, norm in zip(v["G_grad_names"], v["G_grad_norms"], strict=True):
-        assert float(gradients[str(key)].norm()) == pytest.approx(norm, rel=1e-3, abs=1e-6), key
+        assert float(gradients[str(key)].norm()) == pytest.approx(norm, rel=1e-4, abs=1e-6), key
 
 
 def test_truncation_of_one_changes_nothing():
