@@ -197,9 +197,8 @@ def conv2d_up(
     wide = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)  # [N, C', 2H + 1, 2W + 1]
     low_pass = (kernel * 4.0).flip(0, 1).to(x.dtype).expand(channels, 1, -1, -1)
     low_pass = low_pass if scale is None else low_pass * scale[:, None, None, None]
-    if wide.requires_grad and scale is None and wide.device.type == "cpu":
-        filtered = filter_channels(wide, low_pass, (before, after, before, after), 1)
-        return filtered if bias is None else filtered + bias[:, None, None]
+    if wide.requires_grad and wide.device.type == "cpu" and scale is None and bias is None:
+        return filter_channels(wide, low_pass, (before, after, before, after), 1)
     if before == after:
         return F.conv2d(wide, low_pass, bias, padding=before, groups=channels)
     return F.conv2d(F.pad(wide, (before, after, before, after)), low_pass, bias, groups=channels)

@@ -26,6 +26,7 @@ from safetensors.torch import load_model, save_file
 from torch import Tensor, nn
 
 from ehmfaces.errors import InputError, ModelError
+from ehmfaces.metrics.face_checks import FaceChecker
 from ehmfaces.metrics.features import LiteFeatures, normalize_channels
 from ehmfaces.models.patch import FeatureHeads, PatchDiscriminator
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
@@ -60,8 +61,8 @@ class DetailConfig:
         decay_share: Share of the plan over which all rates fall to a tenth, at its end.
         r1_pixels, r1_levels: R1 of the patch discriminator and of the feature heads.
         compiled: Whether the synthesis network is compiled (a minute or two at the start of each stage).
-        half: Whether generator and judges compute in bfloat16: much faster on processors with matrix units
-            for it (AMX), slower on others. Only together with `compiled`.
+        half: Whether judges and, where `compiled`, the generator compute in bfloat16: much faster on
+            processors with matrix units for it (AMX), slower on others.
     """
 
     stages: tuple[tuple[int, float], ...] = ((128, 8.0), (256, 8.0))
@@ -140,10 +141,12 @@ class DetailRun:
 
         Raises:
             InputError: The portraits or the stages do not fit the warm start.
+            MissingExtraError: Packages of the extra "train" are not installed.
         """
         self.config, self.outdir, self.further = config, outdir, further
         self.images = torch.cat([images, images.flip(3)])
         self.features = LiteFeatures()
+        self.checker = FaceChecker()  # needed at the end; what it lacks is told at the start
         self.warm, ws = load_warm_start(warm_start)
         self.warm.eval().requires_grad_(False)
         self._check(len(ws), new_portraits)
@@ -244,9 +247,9 @@ class DetailRun:
 
     def write_result(self) -> None:
         """Write the average generator, and what directions and further runs need: ws and discriminators."""
-        well_formed = are_well_formed(self.ema, self.table.weight.detach())
-        self.draw_only(well_formed).save_pretrained(self.outdir / "generator")
-        write_warm_start(self.ema, self.table.weight.detach(), self.outdir / "owned")
+        ws = self.table.weight.detach()
+        self.draw_only(are_well_formed(self.ema, ws, self.checker)).save_pretrained(self.outdir / "generator")
+        write_warm_start(self.ema, ws, self.outdir / "owned")
         judges = {name: value.half() for name, value in self._judges().state_dict().items()}
         save_file(judges, self.outdir / "owned" / JUDGES)
 

@@ -106,15 +106,11 @@ def guess_ws(generator: StyleGAN2Generator, known: Tensor, img: Tensor) -> Tenso
 
 
 @torch.inference_mode()
-def are_well_formed(generator: StyleGAN2Generator, ws: Tensor) -> Tensor:
+def are_well_formed(generator: StyleGAN2Generator, ws: Tensor, checker: FaceChecker) -> Tensor:
     """Return which of the people a generator shows as well-formed faces: bool [N] for ws [N, w_dim].
 
     About 0.1 s each on one core.
-
-    Raises:
-        MissingExtraError: The face detector's packages are not installed.
     """
-    checker = FaceChecker()
     found = []
     for w in ws:
         img = generator.synthesis(w.expand(1, generator.num_ws, -1), "const")
