@@ -203,6 +203,72 @@ def detail(
 
 
 @train.command()
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The portraits of the warm start, in its order.",
+)
+@click.option(
+    "--more-data", type=click.Path(path_type=Path), help="Further portraits, such as recombinations."
+)
+@click.option(
+    "--warm-start-from",
+    required=True,
+    type=FOLDER,
+    help="OUTDIR/owned of train detail or train refine, or a finished warm start.",
+)
+@click.option("--new-portraits", is_flag=True, help="--data are other portraits: a fine-tune.")
+@click.option("--outdir", required=True, type=FOLDER, help="Results; the same folder resumes.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cuda", show_default=True)
+@click.option(
+    "--resolution", type=click.IntRange(16, 1024), help="Side of the pictures, pixels.  [default: 256]"
+)
+@click.option(
+    "--kimg",
+    type=click.FloatRange(0, min_open=True),
+    help="Thousands of pictures.  [default: 800, on cpu 16]",
+)
+@click.option("--batch-size", type=click.IntRange(2), help="Pictures per step.  [default: 64, on cpu 8]")
+@click.option(
+    "--lr",
+    "g_lr",
+    type=click.FloatRange(0, min_open=True),
+    help="The generator's rate.  [default: 0.002, on cpu 0.0006]",
+)
+@click.option(
+    "--spread", type=click.FloatRange(0, min_open=True), help="How far apart people are.  [default: 0.96]"
+)
+@click.option("--compile", "compiled", is_flag=True, help="Compile the networks: a minute, then faster.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+def refine(
+    data: Path,
+    more_data: Path | None,
+    warm_start_from: Path,
+    new_portraits: bool,
+    outdir: Path,
+    device: str,
+    threads: int | None,
+    **given: Any,
+) -> None:
+    """Refine what train detail made, best on a GPU: OUTDIR/generator is the result, OUTDIR/owned its ws."""
+    import torch
+
+    from ehmfaces.tensors import has_matrix_units
+    from ehmfaces.training.refine_loop import FOR_PROCESSORS, RefineConfig, run_refining
+
+    on_cpu = {**FOR_PROCESSORS, "half": has_matrix_units()} if device == "cpu" else {}
+    options = {key: value for key, value in given.items() if value is not None}
+    config = RefineConfig(**{**on_cpu, **options})
+    if threads:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    own = _load(data, config.resolution)
+    further = own[:0] if more_data is None else _load(more_data, config.resolution)
+    run_refining(own, further, warm_start_from, config, outdir, device, new_portraits, report=_print_line)
+
+
+@train.command()
 @click.option("--data", required=True, type=FOLDER, help="Folder of portraits with alpha.")
 @click.option("--outdir", required=True, type=FOLDER, help="Results; the same folder resumes.")
 @click.option(

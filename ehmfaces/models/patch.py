@@ -59,11 +59,28 @@ class PatchDiscriminator(nn.Module):
     `view_px`: of larger pictures a random part.
     """
 
-    def __init__(self, img_channels: int = 3, width: int = 32, scales: int = 3, view_px: int = 128) -> None:
-        """Build the towers with random weights."""
+    def __init__(
+        self,
+        img_channels: int = 3,
+        width: int = 32,
+        scales: int = 3,
+        view_px: int = 128,
+        detail: float = 0.0,
+    ) -> None:
+        """Build the towers with random weights.
+
+        Args:
+            img_channels: Channels of the pictures.
+            width: Channels of the first layer; later ones have up to four times as many.
+            scales: Number of towers, each at half the size of the one before.
+            view_px: Side of what a tower sees at most.
+            detail: How strongly towers are shown, beside the picture, what a blur of 5 x 5 takes away;
+                0 = not.
+        """
         super().__init__()
-        self.view_px = view_px
-        self.towers = nn.ModuleList(_Tower(img_channels + 2, width) for _ in range(scales))
+        self.view_px, self.detail = view_px, detail
+        seen = (2 if detail else 1) * img_channels + 2
+        self.towers = nn.ModuleList(_Tower(seen, width) for _ in range(scales))
 
     def forward(self, img: Tensor) -> list[Tensor]:
         """Img [N, img_channels, S, S] in [-1, 1] to maps of logits [N, 1, H, W], finest first."""
@@ -74,11 +91,13 @@ class PatchDiscriminator(nn.Module):
         return found
 
     def _view(self, img: Tensor) -> Tensor:
-        """Return what a tower sees: pixels and their coordinates [N, img_channels + 2, V, V]."""
+        """Return what a tower sees: pixels, their detail and their coordinates [N, channels, V, V]."""
         side = img.shape[2]
-        line = torch.linspace(-1, 1, side, device=img.device)
-        grid = torch.stack(torch.meshgrid(line, line, indexing="ij")).expand(len(img), -1, -1, -1)
-        seen = torch.cat([img, grid], dim=1)
+        parts = [img]
+        if self.detail:
+            blurred = F.avg_pool2d(img, 5, stride=1, padding=2, count_include_pad=False)
+            parts.append(self.detail * (img - blurred))
+        seen = with_places(torch.cat(parts, dim=1))
         if side <= self.view_px:
             return seen
         top, left = (int(v) for v in torch.randint(side - self.view_px + 1, [2]))
@@ -94,13 +113,33 @@ class PatchDiscriminator(nn.Module):
 class FeatureHeads(nn.Module):
     """One small head on each level of a frozen feature network."""
 
-    def __init__(self, channels: Sequence[int], width: int = 64) -> None:
-        """Build one head for each of the levels' widths."""
+    def __init__(self, channels: Sequence[int], width: int = 64, deep: bool = False) -> None:
+        """Build one head for each of the levels' widths.
+
+        Args:
+            channels: Widths of the levels.
+            width: Channels of the hidden layers.
+            deep: Whether heads are told the places and have a second hidden layer, at half the size.
+        """
         super().__init__()
-        self.heads = nn.ModuleList(
-            nn.Sequential(_Conv(count, width, 3), _Conv(width, 1, 1, active=False)) for count in channels
-        )
+        self.deep = deep
+        self.heads = nn.ModuleList(_build_head(count, width, deep) for count in channels)
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """Levels [N, C_i, H_i, W_i] to logits [N, 1, H_i, W_i]."""
-        return [head(level) for head, level in zip(self.heads, levels, strict=True)]
+        """Levels [N, C_i, H_i, W_i] to logits [N, 1, H_i, W_i], deep ones to half that size."""
+        shown = [with_places(level) for level in levels] if self.deep else levels
+        return [head(level) for head, level in zip(self.heads, shown, strict=True)]
+
+
+def _build_head(channels: int, width: int, deep: bool) -> nn.Sequential:
+    logits = _Conv(width, 1, 1, active=False)
+    if not deep:
+        return nn.Sequential(_Conv(channels, width, 3), logits)
+    return nn.Sequential(_Conv(channels + 2, width, 3), _Conv(width, width, 4, 2), logits)
+
+
+def with_places(x: Tensor) -> Tensor:
+    """Append two channels to [N, C, H, H] that say where in the frame a value lies, -1 to 1."""
+    line = torch.linspace(-1, 1, x.shape[2], device=x.device)
+    grid = torch.stack(torch.meshgrid(line, line, indexing="ij")).expand(len(x), -1, -1, -1)
+    return torch.cat([x, grid.to(x.dtype)], dim=1)

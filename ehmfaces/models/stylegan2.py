@@ -42,6 +42,8 @@ DEFAULT_TAPS = (1, 3, 3, 1)
 # From this resolution on, a CPU makes the samples of a batch one by one: features are then larger than the
 # weights, and those of one sample stay in the cache.
 SINGLE_FROM = 32
+# How much less likely the one who counts wholly in the first aspect is in the later ones, in logits.
+_SOMEBODY_ELSE = 200.0
 # Layers of this resolution and above run in `half_dtype` where a trainer sets one.
 HALF_FROM = 16
 
@@ -227,6 +229,7 @@ class PeopleMapping(nn.Module):
         reach: float = 0.4,
         aspects: Sequence[str] = ("coarse", "fine"),
         balanced: bool = False,
+        kin_dim: int = 0,
     ) -> None:
         """Build an empty memory.
 
@@ -241,6 +244,8 @@ class PeopleMapping(nn.Module):
             aspects: Names of the aspects, the strongest differences first; they name the parameters.
             balanced: Whether everybody has an offset for each aspect, so that all can be chosen equally
                 often.
+            kin_dim: Size of the vectors that say who goes with whom: the later aspects come from people near
+                the one of the first aspect, but not from that one. 0 = from anybody.
         """
         super().__init__()
         self.z_dim, self.c_dim, self.w_dim, self.num_ws = z_dim, c_dim, w_dim, num_ws
@@ -250,6 +255,9 @@ class PeopleMapping(nn.Module):
                 f"{len(aspects)} times {places} places need z_dim of at least {need}, not {z_dim}."
             )
         self.aspects, self.places, self.reach, self.balanced = tuple(aspects), places, reach, balanced
+        self.kin_dim = kin_dim
+        if kin_dim:
+            self.kin = nn.Parameter(torch.zeros(people, kin_dim))
         for aspect in aspects:
             self.register_parameter(f"{aspect}_codes", nn.Parameter(torch.randn(people, places)))
             self.register_parameter(aspect, nn.Parameter(torch.randn(people, w_dim)))
@@ -271,17 +279,27 @@ class PeopleMapping(nn.Module):
         z = normalize_2nd_moment(z.float())
         d, count = self.places, len(self.aspects)
         w = self.centre + z[:, count * d :] @ self.variation
+        first = None
         for number, aspect in enumerate(self.aspects):
-            w = w + self.nearness(aspect, z[:, number * d : (number + 1) * d]) @ getattr(self, aspect)
+            near = self.nearness(aspect, z[:, number * d : (number + 1) * d], first)
+            first = near if first is None else first
+            w = w + near @ getattr(self, aspect)
         ws = w[:, None].repeat(1, self.num_ws, 1)  # [N, num_ws, w_dim]
         return truncate(ws, self.w_avg, truncation_psi, truncation_cutoff) if truncation_psi != 1 else ws
 
-    def nearness(self, aspect: str, place: Tensor) -> Tensor:
-        """Return how much each person counts for an aspect at places [N, places]: [N, people], in all 1."""
+    def nearness(self, aspect: str, place: Tensor, first: Tensor | None = None) -> Tensor:
+        """Return how much each person counts for an aspect at places [N, places]: [N, people], in all 1.
+
+        `first` is what it returned for the first aspect; None there.
+        """
         codes: Tensor = getattr(self, f"{aspect}_codes")
         # The squared distance without |place|^2, which the softmax does not see.
         offsets = getattr(self, f"{aspect}_offsets") if self.balanced else -codes.square().sum(dim=1) / 2
-        return torch.softmax((place @ codes.t() + offsets) / self.reach**2, dim=1)
+        logits = (place @ codes.t() + offsets) / self.reach**2
+        if self.kin_dim and first is not None:
+            logits = logits + (first @ self.kin) @ self.kin.t() - self.kin.square().sum(dim=1) / 2
+            logits = logits - _SOMEBODY_ELSE * first
+        return torch.softmax(logits, dim=1)
 
 
 # Fewer products pay where channels are many; wider units make the plain sum faster, not the transforms.
@@ -474,7 +492,7 @@ class SynthesisBlock(nn.Module):
             img = upsample2d(img, self.resample_filter)
         if self.num_torgb:
             rgb = self.torgb(x, next(layer_ws))
-            img = rgb if img is None else img + rgb
+            img = rgb if img is None else img + rgb.to(img.dtype)  # the sum stays exact where layers are not
         return x, img
 
     def _features(self, x: Tensor | None, layer_ws: Any, count: int, noise_mode: str) -> Tensor:

@@ -32,7 +32,7 @@ from ehmfaces.models.patch import FeatureHeads, PatchDiscriminator
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
 from ehmfaces.training.checkpoint import load_checkpoint, save_checkpoint
 from ehmfaces.training.ema import update_ema
-from ehmfaces.training.people_map import are_well_formed, guess_ws, remember_people
+from ehmfaces.training.people_map import draw_only, guess_ws, look_at_people, remember_people
 from ehmfaces.training.stats import Stats
 from ehmfaces.training.warm_start import load_warm_start, shrink, write_warm_start
 
@@ -41,6 +41,7 @@ JUDGES = "judges.safetensors"
 MIXED = 0.25  # share of drawn people with two sources of style
 FEATURE_PX = 256  # the feature network sees larger pictures at this size
 HEAD_LEVELS = {1: 16, 2: 24, 3: 40, 4: 112}  # level of the feature network: its width
+KIN_DIM = 25
 BALANCE_INTERVAL = 8  # steps between two measurements of the gradients' lengths
 
 
@@ -152,7 +153,7 @@ class DetailRun:
         self._check(len(ws), new_portraits)
         if new_portraits:
             ws = guess_ws(self.warm, ws, shrink(self.images, self.warm.img_resolution))
-        self.network = _network(self.warm, config.channel_base, len(ws))
+        self.network = build_network(self.warm, config.channel_base, len(ws))
         torch.manual_seed(config.seed)
         self.D = PatchDiscriminator()
         self.heads = FeatureHeads(tuple(HEAD_LEVELS.values()))
@@ -247,27 +248,9 @@ class DetailRun:
 
     def write_result(self) -> None:
         """Write the average generator, and what directions and further runs need: ws and discriminators."""
-        ws = self.table.weight.detach()
-        self.draw_only(are_well_formed(self.ema, ws, self.checker)).save_pretrained(self.outdir / "generator")
-        write_warm_start(self.ema, ws, self.outdir / "owned")
+        write_model(self.ema, self.table.weight.detach(), self.checker, self.config.spread, self.outdir)
         judges = {name: value.half() for name, value in self._judges().state_dict().items()}
         save_file(judges, self.outdir / "owned" / JUDGES)
-
-    def draw_only(self, well_formed: Tensor) -> StyleGAN2Generator:
-        """Return the average generator, drawing from the people that are marked: bool [people].
-
-        Where most are not, the pictures are no portraits in the game's frame, and all stay.
-        """
-        kept = self.table.weight.detach()[well_formed]
-        if len(kept) < len(well_formed) / 2:
-            return self.ema
-        memory = {**self.network["mapping_kwargs"], "people": len(kept)}
-        size = {"img_resolution": self.ema.img_resolution}
-        generator = StyleGAN2Generator(**{**self.network, **size, "mapping_kwargs": memory})
-        generator.synthesis.load_state_dict(self.ema.synthesis.state_dict())
-        assert isinstance(generator.mapping, PeopleMapping)
-        remember_people(generator.mapping, kept, spread=self.config.spread)
-        return generator
 
     def grow(self) -> None:
         """Go on to the next stage with the weights of this one."""
@@ -439,14 +422,31 @@ class DetailRun:
         self.opt_w.step()
 
 
-def _network(warm: StyleGAN2Generator, channel_base: int, people: int) -> dict[str, Any]:
+def build_network(warm: StyleGAN2Generator, channel_base: int, people: int) -> dict[str, Any]:
     """Return the constructor keywords of the generator that follows a warm start."""
     known = {key: value for key, value in warm.config.items() if not key.startswith("_")}
     widths = {**known["synthesis_kwargs"], "channel_base": channel_base}
     aspects = ["coarse", "middle", "fine"]
     places = min(12, known["z_dim"] // 6)
-    memory = {"people": people, "places": places, "aspects": aspects, "balanced": True}
+    memory = {"people": people, "places": places, "aspects": aspects, "balanced": True, "kin_dim": KIN_DIM}
     return {**known, "mapping_kwargs": memory, "synthesis_kwargs": widths}
+
+
+def write_model(
+    average: StyleGAN2Generator, ws: Tensor, checker: FaceChecker, spread: float, outdir: Path
+) -> None:
+    """Write a finished run: a generator that draws well-formed people, and all ws with the same network.
+
+    Args:
+        average: Generator; its memory is set anew.
+        ws: Of portraits and mirror images [2 N, w_dim].
+        checker: Says whose picture is well formed.
+        spread: As for `remember_people`.
+        outdir: Gets `generator/` and `owned/`.
+    """
+    well_formed, male = look_at_people(average, ws, checker)
+    draw_only(average, ws, well_formed, male, spread).save_pretrained(outdir / "generator")
+    write_warm_start(average, ws, outdir / "owned")
 
 
 @torch.no_grad()

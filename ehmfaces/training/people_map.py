@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ehmfaces.data.attributes import LooksEstimator
 from ehmfaces.metrics.face_checks import FaceChecker
 from ehmfaces.models.ops import normalize_2nd_moment
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
@@ -18,7 +19,9 @@ from ehmfaces.tensors import pixels_from_img
 from ehmfaces.training.warm_start import ridge_ws
 
 REST = 0.3  # share of the spread of the components of z which choose nobody
-EDGES = (6, 24)  # principal component of the ws with which the second and the third aspect begin
+EDGES = (8, 48)  # principal component of the ws with which the second and the third aspect begin
+ALIKE = 25.0  # logits that somebody loses for being as unlike the first person as people are on average
+SAME_SEX = 120.0  # twice the logits lost for being of the other sex
 OWN = 0.8  # share of the last aspect that is somebody else's than the first
 _DRAWS = 4096
 _ROUNDS = 24  # of balancing
@@ -32,6 +35,7 @@ def remember_people(
     own: float = OWN,
     spread: float = 1.0,
     edges: Sequence[int] = EDGES,
+    male: Tensor | None = None,
 ) -> None:
     """Set a memory from the ws that it is to hold.
 
@@ -47,13 +51,18 @@ def remember_people(
         spread: How far from the centre people are, 1 = as far as the ws.
         edges: The component with which each aspect after the first begins; as many as the mapping has such
             aspects, or more.
+        male: How sure it is that somebody is a man, 0 to 1 [people]: where the memory has kin, women go with
+            women. None = not known.
     """
     centre = ws.mean(dim=0)
     u, s, axes = torch.linalg.svd(ws - centre, full_matrices=False)
+    if mapping.kin_dim:
+        mapping.kin.copy_(_kin(u * s, male, mapping.kin_dim))
     d, count, scale = mapping.places, len(s), math.sqrt(len(ws))
-    starts = [0, *edges][: len(mapping.aspects)]
+    starts = [min(edge, count) for edge in [0, *edges]][: len(mapping.aspects)]
     z = torch.randn(_DRAWS, mapping.z_dim, generator=torch.Generator().manual_seed(0)).to(ws.device)
     places = normalize_2nd_moment(z).split(d, dim=1)
+    first = None
     for number, (aspect, start, end) in enumerate(
         zip(mapping.aspects, starts, [*starts[1:], count], strict=True)
     ):
@@ -62,10 +71,11 @@ def remember_people(
         known = u[:, start : start + d] * scale
         codes[:, : known.shape[1]] = known
         if mapping.balanced:
-            _balance(mapping, aspect, places[number])
-    first, last = getattr(mapping, mapping.aspects[0]), getattr(mapping, mapping.aspects[-1])
+            _balance(mapping, aspect, places[number], first)
+        first = mapping.nearness(aspect, places[number]) if first is None else first
+    strongest, last = getattr(mapping, mapping.aspects[0]), getattr(mapping, mapping.aspects[-1])
     shared = (1 - own) * last
-    first += shared
+    strongest += shared
     last -= shared
     mapping.centre.copy_(centre)
     mapping.variation.zero_()
@@ -75,15 +85,30 @@ def remember_people(
     mapping.w_avg.copy_(mapping(z)[:, 0].mean(dim=0))
 
 
-def _balance(mapping: PeopleMapping, aspect: str, place: Tensor) -> None:
+def _kin(codes: Tensor, male: Tensor | None, dim: int) -> Tensor:
+    """Return vectors [people, dim] whose squared distance is twice the logits that two people lose together.
+
+    Args:
+        codes: The ws' principal components, the strongest first [people, components].
+        male: See `remember_people`.
+        dim: Size of the vectors, 2 or more.
+    """
+    strong = codes[:, : dim - 1]
+    alike = strong * math.sqrt(ALIKE) / strong.square().sum(dim=1).mean().clamp(min=1e-12).sqrt()
+    sex = codes.new_zeros(len(codes)) if male is None else (male.to(codes) - 0.5) * math.sqrt(SAME_SEX)
+    return F.pad(torch.cat([sex[:, None], alike], dim=1), (0, dim - 1 - alike.shape[1]))
+
+
+def _balance(mapping: PeopleMapping, aspect: str, place: Tensor, first: Tensor | None) -> None:
     """Set the offsets of an aspect so that the places [N, d] choose everybody equally often.
 
     Without them, those near the centre of the places would be chosen far more often than others.
+    `first` is the nearness of the first aspect [N, people], or None there.
     """
     offsets = getattr(mapping, f"{aspect}_offsets")
     offsets.copy_(-getattr(mapping, f"{aspect}_codes").square().sum(dim=1) / 2)
     for _ in range(_ROUNDS):
-        often = mapping.nearness(aspect, place).mean(dim=0) * len(offsets)
+        often = mapping.nearness(aspect, place, first).mean(dim=0) * len(offsets)
         offsets -= 1.5 * mapping.reach**2 * often.clamp(1e-3, 1e3).log()
 
 
@@ -106,13 +131,43 @@ def guess_ws(generator: StyleGAN2Generator, known: Tensor, img: Tensor) -> Tenso
 
 
 @torch.inference_mode()
-def are_well_formed(generator: StyleGAN2Generator, ws: Tensor, checker: FaceChecker) -> Tensor:
-    """Return which of the people a generator shows as well-formed faces: bool [N] for ws [N, w_dim].
+def look_at_people(generator: StyleGAN2Generator, ws: Tensor, checker: FaceChecker) -> tuple[Tensor, Tensor]:
+    """Look at a generator's pictures of people with ws [N, w_dim], about 0.15 s each on one core.
 
-    About 0.1 s each on one core.
+    Returns:
+        Who is a well-formed face: bool [N]; how sure it is, by looks, that somebody is a man: float [N], 0.5
+        where no face or more than one is found.
     """
-    found = []
+    looks, found, male = LooksEstimator(), [], []
     for w in ws:
-        img = generator.synthesis(w.expand(1, generator.num_ws, -1), "const")
-        found.append(not checker.check(pixels_from_img(img)[0]).reasons)
-    return torch.tensor(found)
+        pixels = pixels_from_img(generator.synthesis(w.expand(1, generator.num_ws, -1), "const"))[0]
+        faces = checker.detector.detect(pixels)
+        found.append(not checker.check(pixels).reasons)
+        male.append(looks.estimate(pixels, faces[0]).male if len(faces) == 1 else 0.5)
+    return torch.tensor(found), torch.tensor(male)
+
+
+def draw_only(
+    generator: StyleGAN2Generator, ws: Tensor, well_formed: Tensor, male: Tensor, spread: float
+) -> StyleGAN2Generator:
+    """Return the generator with a memory of some people only.
+
+    Where most are not well formed, the pictures are no portraits in the game's frame, and all stay.
+
+    Args:
+        generator: Has the weights that are taken over.
+        ws: Of all people [N, w_dim].
+        well_formed: Who is to be drawn, bool [N].
+        male: As for `remember_people` [N].
+        spread: As for `remember_people`.
+    """
+    if int(well_formed.sum()) < len(ws) / 2:
+        well_formed = torch.ones_like(well_formed)
+    kept = ws[well_formed]
+    network = {key: value for key, value in generator.config.items() if not key.startswith("_")}
+    network["mapping_kwargs"] = {**network["mapping_kwargs"], "people": len(kept)}
+    chosen = StyleGAN2Generator(**network).requires_grad_(False)
+    chosen.synthesis.load_state_dict(generator.synthesis.state_dict())
+    assert isinstance(chosen.mapping, PeopleMapping)
+    remember_people(chosen.mapping, kept, spread=spread, male=male[well_formed])
+    return chosen.eval()

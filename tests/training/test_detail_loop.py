@@ -11,6 +11,7 @@ from ehmfaces.errors import InputError, ModelError
 from ehmfaces.models.ops import upsample2d
 from ehmfaces.models.stylegan2 import StyleGAN2Generator
 from ehmfaces.training.detail_loop import DetailConfig, DetailRun, run_detail, widen_into
+from ehmfaces.training.people_map import draw_only
 from ehmfaces.training.stats import Stats
 from ehmfaces.training.warm_start import load_warm_start, write_warm_start
 
@@ -170,8 +171,10 @@ def test_next_run_goes_on_with_the_discriminators(tmp_path: Path, warm: Path, im
 def test_only_well_formed_people_are_drawn(tmp_path: Path, warm: Path, images: torch.Tensor) -> None:
     run = DetailRun(images, images[:0], warm, CONFIG, tmp_path / "run")
     fit = torch.arange(2 * PEOPLE) % 3 > 0
-    assert run.draw_only(~fit) is run.ema  # hardly anybody is a face: then all stay
-    generator = run.draw_only(fit)
+    ws, male = run.table.weight.detach(), torch.full((2 * PEOPLE,), 0.5)
+    everybody = draw_only(run.ema, ws, ~fit, male, 1.0)  # hardly anybody is a face: then all stay
+    assert everybody.config.mapping_kwargs["people"] == 2 * PEOPLE
+    generator = draw_only(run.ema, ws, fit, male, 1.0)
     assert generator.config.mapping_kwargs["people"] == int(fit.sum()) == 8
     assert torch.allclose(generator.mapping.centre, run.table.weight[fit].mean(dim=0))
     for mine, other in zip(generator.synthesis.parameters(), run.ema.synthesis.parameters(), strict=True):

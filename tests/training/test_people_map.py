@@ -6,7 +6,7 @@ import torch
 from ehmfaces.metrics.face_checks import FaceChecker
 from ehmfaces.model_folder import EMBEDDED_DIR
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
-from ehmfaces.training.people_map import are_well_formed, remember_people
+from ehmfaces.training.people_map import look_at_people, remember_people
 
 ASPECTS = ("coarse", "middle", "fine")
 
@@ -78,7 +78,7 @@ def test_each_aspect_comes_from_somebody_else() -> None:
     mapping = PeopleMapping(
         64, 0, 32, 5, people=len(ws), places=8, aspects=ASPECTS, balanced=True, reach=0.05
     )
-    remember_people(mapping, ws, rest=0.0, own=1.0)
+    remember_people(mapping, ws, rest=0.0, own=1.0, edges=(6, 24))
     z = torch.randn(50, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         place = (z / z.square().mean(dim=1, keepdim=True).sqrt())[:, :24].split(8, dim=1)
@@ -121,5 +121,47 @@ def test_well_formed_people_are_told_from_noise() -> None:
     with torch.inference_mode():
         drawn = generator.mapping(z, truncation_psi=0.7)[:, 0]
     far = generator.mapping.centre.detach() + 30 * (drawn[:1] - generator.mapping.centre.detach())
-    found = are_well_formed(generator, torch.cat([drawn, far]), FaceChecker())
+    found, male = look_at_people(generator, torch.cat([drawn, far]), FaceChecker())
     assert found.tolist() == [True, True, True, False]
+    assert male[3] == 0.5  # nobody
+    assert bool(((male[:3] < 0.4) | (male[:3] > 0.6)).all())
+
+
+def kin_mapping(ws: torch.Tensor, male: torch.Tensor | None) -> PeopleMapping:
+    mapping = PeopleMapping(
+        64, 0, 32, 5, people=len(ws), places=8, aspects=ASPECTS, balanced=True, kin_dim=12
+    )
+    remember_people(mapping, ws, male=male)
+    return mapping
+
+
+def chosen(mapping: PeopleMapping, count: int = 1000) -> list[torch.Tensor]:
+    z = torch.randn(count, 24, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        first = mapping.nearness("coarse", z[:, :8])
+        later = [
+            mapping.nearness(name, z[:, 8 * k : 8 * k + 8], first) for k, name in ((1, "middle"), (2, "fine"))
+        ]
+    return [first, *later]
+
+
+def test_later_aspects_come_from_kin_but_from_somebody_else() -> None:
+    ws = clustered_ws()
+    male = (ws[:, 0] > ws[:, 0].median()).float()
+    mapping = kin_mapping(ws, male)
+    first, *later = (share.argmax(dim=1) for share in chosen(mapping))
+    anybody = torch.randint(0, len(ws), (1000,), generator=torch.Generator().manual_seed(4))
+    for picked in later:
+        assert float((male[picked] == male[first]).float().mean()) > 0.95
+        apart = (ws[picked] - ws[first]).norm(dim=1).mean()
+        assert float(apart) < 0.9 * float((ws[anybody] - ws[first]).norm(dim=1).mean())
+    someone, place = torch.eye(len(ws)), torch.randn(len(ws), 8, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        itself = mapping.nearness("fine", place, someone).diagonal()
+    assert float(itself.max()) < 0.01
+
+
+def test_people_of_unknown_sex_may_go_with_anybody() -> None:
+    ws = clustered_ws()
+    assert not kin_mapping(ws, None).kin[:, 0].any()
+    assert torch.isfinite(kin_mapping(ws[:5], torch.rand(5))(torch.randn(3, 64))).all()
