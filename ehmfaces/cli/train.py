@@ -237,7 +237,7 @@ def detail(
     help="The generator's rate.  [default: 0.002, on cpu 0.0006]",
 )
 @click.option(
-    "--spread", type=click.FloatRange(0, min_open=True), help="How far apart people are.  [default: 0.96]"
+    "--spread", type=click.FloatRange(0, min_open=True), help="How far apart people are.  [default: 0.93]"
 )
 @click.option("--compile", "compiled", is_flag=True, help="Compile the networks: a minute, then faster.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")

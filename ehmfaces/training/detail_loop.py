@@ -32,7 +32,7 @@ from ehmfaces.models.patch import FeatureHeads, PatchDiscriminator
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
 from ehmfaces.training.checkpoint import load_checkpoint, save_checkpoint
 from ehmfaces.training.ema import update_ema
-from ehmfaces.training.people_map import draw_only, guess_ws, look_at_people, remember_people
+from ehmfaces.training.people_map import LOOKS, draw_only, guess_ws, look_at_people, remember_people
 from ehmfaces.training.stats import Stats
 from ehmfaces.training.warm_start import load_warm_start, shrink, write_warm_start
 
@@ -41,7 +41,7 @@ JUDGES = "judges.safetensors"
 MIXED = 0.25  # share of drawn people with two sources of style
 FEATURE_PX = 256  # the feature network sees larger pictures at this size
 HEAD_LEVELS = {1: 16, 2: 24, 3: 40, 4: 112}  # level of the feature network: its width
-KIN_DIM = 25
+KIN_DIM = 24 + LOOKS  # principal components, and looks
 BALANCE_INTERVAL = 8  # steps between two measurements of the gradients' lengths
 
 
@@ -444,8 +444,8 @@ def write_model(
         spread: As for `remember_people`.
         outdir: Gets `generator/` and `owned/`.
     """
-    well_formed, male = look_at_people(average, ws, checker)
-    draw_only(average, ws, well_formed, male, spread).save_pretrained(outdir / "generator")
+    chosen, looks = look_at_people(average, ws, checker)
+    draw_only(average, ws, chosen, looks, spread).save_pretrained(outdir / "generator")
     write_warm_start(average, ws, outdir / "owned")
 
 

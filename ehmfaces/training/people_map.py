@@ -7,6 +7,7 @@ are learned.
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,11 +18,22 @@ from ehmfaces.models.ops import normalize_2nd_moment
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
 from ehmfaces.tensors import pixels_from_img
 from ehmfaces.training.warm_start import ridge_ws
+from ehmfaces.types import Pixels
 
 REST = 0.3  # share of the spread of the components of z which choose nobody
 EDGES = (8, 48)  # principal component of the ws with which the second and the third aspect begin
-ALIKE = 25.0  # logits that somebody loses for being as unlike the first person as people are on average
-SAME_SEX = 120.0  # twice the logits lost for being of the other sex
+ALIKE = 4.0  # logits that somebody loses for being as unlike the first person as people are on average
+SAME_LOOKS = (
+    120.0,
+    30.0,
+    10.0,
+)  # twice those for the other sex, for a standard deviation of side light, of lightness
+LOOKS = len(SAME_LOOKS)
+SIDE_LIGHT, DARK = 0.7, 0.12  # whose face is lit more from one side, or is darker, is not drawn
+FACE_ROWS, FACE_COLUMNS = (
+    (0.37, 0.72),
+    (0.32, 0.48, 0.52, 0.68),
+)  # the inner face in the frame, shares of the side
 OWN = 0.8  # share of the last aspect that is somebody else's than the first
 _DRAWS = 4096
 _ROUNDS = 24  # of balancing
@@ -35,7 +47,7 @@ def remember_people(
     own: float = OWN,
     spread: float = 1.0,
     edges: Sequence[int] = EDGES,
-    male: Tensor | None = None,
+    looks: Tensor | None = None,
 ) -> None:
     """Set a memory from the ws that it is to hold.
 
@@ -51,13 +63,13 @@ def remember_people(
         spread: How far from the centre people are, 1 = as far as the ws.
         edges: The component with which each aspect after the first begins; as many as the mapping has such
             aspects, or more.
-        male: How sure it is that somebody is a man, 0 to 1 [people]: where the memory has kin, women go with
-            women. None = not known.
+        looks: Of `look_at_people` [people, LOOKS]: where the memory has kin, those of one sex and in one
+            light go together. None = not known.
     """
     centre = ws.mean(dim=0)
     u, s, axes = torch.linalg.svd(ws - centre, full_matrices=False)
     if mapping.kin_dim:
-        mapping.kin.copy_(_kin(u * s, male, mapping.kin_dim))
+        mapping.kin.copy_(_kin(u * s, looks, mapping.kin_dim))
     d, count, scale = mapping.places, len(s), math.sqrt(len(ws))
     starts = [min(edge, count) for edge in [0, *edges]][: len(mapping.aspects)]
     z = torch.randn(_DRAWS, mapping.z_dim, generator=torch.Generator().manual_seed(0)).to(ws.device)
@@ -85,18 +97,23 @@ def remember_people(
     mapping.w_avg.copy_(mapping(z)[:, 0].mean(dim=0))
 
 
-def _kin(codes: Tensor, male: Tensor | None, dim: int) -> Tensor:
+def _kin(codes: Tensor, looks: Tensor | None, dim: int) -> Tensor:
     """Return vectors [people, dim] whose squared distance is twice the logits that two people lose together.
 
     Args:
         codes: The ws' principal components, the strongest first [people, components].
-        male: See `remember_people`.
-        dim: Size of the vectors, 2 or more.
+        looks: See `remember_people`.
+        dim: Size of the vectors, more than `LOOKS`.
     """
-    strong = codes[:, : dim - 1]
+    strong = codes[:, : dim - LOOKS]
     alike = strong * math.sqrt(ALIKE) / strong.square().sum(dim=1).mean().clamp(min=1e-12).sqrt()
-    sex = codes.new_zeros(len(codes)) if male is None else (male.to(codes) - 0.5) * math.sqrt(SAME_SEX)
-    return F.pad(torch.cat([sex[:, None], alike], dim=1), (0, dim - 1 - alike.shape[1]))
+    alike = F.pad(alike, (0, dim - LOOKS - alike.shape[1]))
+    if looks is None:
+        return F.pad(alike, (LOOKS, 0))
+    seen = looks.to(codes)
+    spread = (seen - seen.mean(dim=0)) / seen.std(dim=0).clamp(min=1e-6)
+    spread[:, 0] = seen[:, 0] - 0.5
+    return torch.cat([spread * codes.new_tensor(SAME_LOOKS).sqrt(), alike], dim=1)
 
 
 def _balance(mapping: PeopleMapping, aspect: str, place: Tensor, first: Tensor | None) -> None:
@@ -135,39 +152,58 @@ def look_at_people(generator: StyleGAN2Generator, ws: Tensor, checker: FaceCheck
     """Look at a generator's pictures of people with ws [N, w_dim], about 0.15 s each on one core.
 
     Returns:
-        Who is a well-formed face: bool [N]; how sure it is, by looks, that somebody is a man: float [N], 0.5
-        where no face or more than one is found.
+        Who is a well-formed face in usual light: bool [N]; and looks [N, LOOKS]: how sure it is that
+        somebody is a man (0.5 where no face or more than one is found), how much lighter the left half of the
+        face is, relative to the whole, and its lightness, 0 to 1.
     """
-    looks, found, male = LooksEstimator(), [], []
+    estimator, found, looks = LooksEstimator(), [], []
     for w in ws:
         pixels = pixels_from_img(generator.synthesis(w.expand(1, generator.num_ws, -1), "const"))[0]
         faces = checker.detector.detect(pixels)
-        found.append(not checker.check(pixels).reasons)
-        male.append(looks.estimate(pixels, faces[0]).male if len(faces) == 1 else 0.5)
-    return torch.tensor(found), torch.tensor(male)
+        side, lightness = measure_light(pixels)
+        usual = abs(side) < SIDE_LIGHT and lightness > DARK
+        found.append(usual and not checker.check(pixels).reasons)
+        male = estimator.estimate(pixels, faces[0]).male if len(faces) == 1 else 0.5
+        looks.append((male, side, lightness))
+    return torch.tensor(found), torch.tensor(looks)
+
+
+def measure_light(pixels: Pixels) -> tuple[float, float]:
+    """Return how much lighter the left half of the inner face is, relative to the whole, and its lightness.
+
+    Args:
+        pixels: A portrait in the frame of the game's packs, RGB uint8 [S, S, 3].
+    """
+    luma = pixels @ np.array([0.299, 0.587, 0.114]) / 255
+    top, bottom = (round(share * len(luma)) for share in FACE_ROWS)
+    first, second, third, fourth = (round(share * len(luma)) for share in FACE_COLUMNS)
+    face = luma[top:bottom]
+    whole = float(face[:, first:fourth].mean())
+    side = float(face[:, first:second].mean() - face[:, third:fourth].mean())
+    return side / max(whole, 1e-6), whole
 
 
 def draw_only(
-    generator: StyleGAN2Generator, ws: Tensor, well_formed: Tensor, male: Tensor, spread: float
+    generator: StyleGAN2Generator, ws: Tensor, chosen: Tensor, looks: Tensor, spread: float
 ) -> StyleGAN2Generator:
     """Return the generator with a memory of some people only.
 
-    Where most are not well formed, the pictures are no portraits in the game's frame, and all stay.
+    Where it would be less than half of them, the pictures are no portraits in the game's frame, and all stay.
 
     Args:
         generator: Has the weights that are taken over.
         ws: Of all people [N, w_dim].
-        well_formed: Who is to be drawn, bool [N].
-        male: As for `remember_people` [N].
+        chosen: Who is to be drawn, bool [N].
+        looks: Of `look_at_people` [N, LOOKS].
         spread: As for `remember_people`.
     """
-    if int(well_formed.sum()) < len(ws) / 2:
-        well_formed = torch.ones_like(well_formed)
-    kept = ws[well_formed]
+    if int(chosen.sum()) < len(ws) / 2:
+        chosen = torch.ones_like(chosen)
+    kept = ws[chosen]
     network = {key: value for key, value in generator.config.items() if not key.startswith("_")}
     network["mapping_kwargs"] = {**network["mapping_kwargs"], "people": len(kept)}
-    chosen = StyleGAN2Generator(**network).requires_grad_(False)
-    chosen.synthesis.load_state_dict(generator.synthesis.state_dict())
-    assert isinstance(chosen.mapping, PeopleMapping)
-    remember_people(chosen.mapping, kept, spread=spread, male=male[well_formed])
-    return chosen.eval()
+    drawing = StyleGAN2Generator(**network).requires_grad_(False)
+    drawing.synthesis.load_state_dict(generator.synthesis.state_dict())
+    assert isinstance(drawing.mapping, PeopleMapping)
+    remember_people(drawing.mapping, kept, spread=spread, looks=looks[chosen])
+    return drawing.eval()

@@ -92,7 +92,7 @@ class RefineConfig:
     ramp_kimg: float = 12.0
     tie_weight: float = 0.5
     tie_px: int = 16
-    spread: float = 0.96
+    spread: float = 0.93
     least_psi: float = 0.5
     mixed: float = 0.4
     augment_p: float = 0.4

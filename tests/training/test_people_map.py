@@ -1,12 +1,13 @@
 """The memory of people: what random z give is near what is remembered, and varies."""
 
+import numpy as np
 import pytest
 import torch
 
 from ehmfaces.metrics.face_checks import FaceChecker
 from ehmfaces.model_folder import EMBEDDED_DIR
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
-from ehmfaces.training.people_map import look_at_people, remember_people
+from ehmfaces.training.people_map import LOOKS, look_at_people, measure_light, remember_people
 
 ASPECTS = ("coarse", "middle", "fine")
 
@@ -121,17 +122,17 @@ def test_well_formed_people_are_told_from_noise() -> None:
     with torch.inference_mode():
         drawn = generator.mapping(z, truncation_psi=0.7)[:, 0]
     far = generator.mapping.centre.detach() + 30 * (drawn[:1] - generator.mapping.centre.detach())
-    found, male = look_at_people(generator, torch.cat([drawn, far]), FaceChecker())
+    found, looks = look_at_people(generator, torch.cat([drawn, far]), FaceChecker())
     assert found.tolist() == [True, True, True, False]
-    assert male[3] == 0.5  # nobody
-    assert bool(((male[:3] < 0.4) | (male[:3] > 0.6)).all())
+    assert looks[3, 0] == 0.5  # nobody
+    assert bool(((looks[:3, 0] < 0.4) | (looks[:3, 0] > 0.6)).all())
 
 
-def kin_mapping(ws: torch.Tensor, male: torch.Tensor | None) -> PeopleMapping:
+def kin_mapping(ws: torch.Tensor, looks: torch.Tensor | None) -> PeopleMapping:
     mapping = PeopleMapping(
         64, 0, 32, 5, people=len(ws), places=8, aspects=ASPECTS, balanced=True, kin_dim=12
     )
-    remember_people(mapping, ws, male=male)
+    remember_people(mapping, ws, looks=looks)
     return mapping
 
 
@@ -148,20 +149,32 @@ def chosen(mapping: PeopleMapping, count: int = 1000) -> list[torch.Tensor]:
 def test_later_aspects_come_from_kin_but_from_somebody_else() -> None:
     ws = clustered_ws()
     male = (ws[:, 0] > ws[:, 0].median()).float()
-    mapping = kin_mapping(ws, male)
+    looks = torch.stack([male, ws[:, 1], ws[:, 2]], dim=1)
+    mapping = kin_mapping(ws, looks)
     first, *later = (share.argmax(dim=1) for share in chosen(mapping))
     anybody = torch.randint(0, len(ws), (1000,), generator=torch.Generator().manual_seed(4))
     for picked in later:
         assert float((male[picked] == male[first]).float().mean()) > 0.95
-        apart = (ws[picked] - ws[first]).norm(dim=1).mean()
-        assert float(apart) < 0.9 * float((ws[anybody] - ws[first]).norm(dim=1).mean())
+        apart = (ws[picked] - ws[first])[:, 1].abs().mean()  # "side light"
+        assert float(apart) < 0.6 * float((ws[anybody] - ws[first])[:, 1].abs().mean())
     someone, place = torch.eye(len(ws)), torch.randn(len(ws), 8, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         itself = mapping.nearness("fine", place, someone).diagonal()
     assert float(itself.max()) < 0.01
 
 
-def test_people_of_unknown_sex_may_go_with_anybody() -> None:
+def test_people_of_unknown_looks_may_go_with_anybody() -> None:
     ws = clustered_ws()
-    assert not kin_mapping(ws, None).kin[:, 0].any()
-    assert torch.isfinite(kin_mapping(ws[:5], torch.rand(5))(torch.randn(3, 64))).all()
+    assert not kin_mapping(ws, None).kin[:, :LOOKS].any()
+    assert torch.isfinite(kin_mapping(ws[:5], torch.rand(5, LOOKS))(torch.randn(3, 64))).all()
+
+
+def test_side_light_is_measured_where_the_face_is() -> None:
+    pixels = np.zeros((128, 128, 3), np.uint8)
+    pixels[:, :64], pixels[:, 64:] = 150, 50
+    side, lightness = measure_light(pixels)
+    assert side == pytest.approx(1, abs=0.05)
+    assert lightness == pytest.approx(100 / 255, abs=0.01)
+    assert measure_light(pixels[:, ::-1])[0] == pytest.approx(-side, abs=0.05)
+    pixels[:40] = pixels[100:] = 255  # hair and clothes do not count
+    assert measure_light(pixels) == (side, lightness)
