@@ -176,7 +176,7 @@ class RefineRun:
             contrast_std=0.25,
             saturation=1,
             saturation_std=0.5,
-        ).to(self.device)  # fmt: skip
+        ).to(self.device)
         self.augment.p.fill_(config.augment_p)
         self.g_lr, self.w_lr, self.d_lr = (self._number(0) for _ in range(3))
         self.opt_G = self._adam(list(self.G.synthesis.parameters()), self.g_lr)
