@@ -100,6 +100,29 @@ def _print_line(line: dict[str, float]) -> None:
     click.echo("  ".join(f"{key} {value:.4g}" for key, value in line.items()))
 
 
+def _portraits(command: Any) -> Any:
+    """Add the options that say which portraits a run goes on with."""
+    command = click.option(
+        "--more-data", type=click.Path(path_type=Path), help="Further portraits, such as recombinations."
+    )(command)
+    return click.option(
+        "--data",
+        required=True,
+        type=click.Path(path_type=Path),
+        help="The portraits of the warm start, in its order.",
+    )(command)
+
+
+def _run(command: Any) -> Any:
+    """Add the options that say what such a run is and where it goes."""
+    command = click.option("--outdir", required=True, type=FOLDER, help="Results; the same folder resumes.")(
+        command
+    )
+    return click.option("--new-portraits", is_flag=True, help="--data are other portraits: a fine-tune.")(
+        command
+    )
+
+
 class Stages(click.ParamType[tuple[tuple[int, float], ...]]):
     """Stages like "128:8,256:8": resolution in pixels and thousands of pictures shown there."""
 
@@ -121,23 +144,14 @@ class Stages(click.ParamType[tuple[tuple[int, float], ...]]):
 
 
 @train.command()
-@click.option(
-    "--data",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The portraits of the warm start, in its order.",
-)
-@click.option(
-    "--more-data", type=click.Path(path_type=Path), help="Further portraits, such as recombinations."
-)
+@_portraits
 @click.option(
     "--warm-start-from",
     required=True,
     type=FOLDER,
     help="A finished warm start, or another run's OUTDIR/owned.",
 )
-@click.option("--new-portraits", is_flag=True, help="--data are other portraits: a fine-tune.")
-@click.option("--outdir", required=True, type=FOLDER, help="Results; the same folder resumes.")
+@_run
 @click.option(
     "--stages", type=Stages(), help="Resolutions and thousands of pictures.  [default: 128:8,256:8]"
 )
@@ -203,23 +217,14 @@ def detail(
 
 
 @train.command()
-@click.option(
-    "--data",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The portraits of the warm start, in its order.",
-)
-@click.option(
-    "--more-data", type=click.Path(path_type=Path), help="Further portraits, such as recombinations."
-)
+@_portraits
 @click.option(
     "--warm-start-from",
     required=True,
     type=FOLDER,
     help="OUTDIR/owned of train detail or train refine, or a finished warm start.",
 )
-@click.option("--new-portraits", is_flag=True, help="--data are other portraits: a fine-tune.")
-@click.option("--outdir", required=True, type=FOLDER, help="Results; the same folder resumes.")
+@_run
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cuda", show_default=True)
 @click.option(
     "--resolution", type=click.IntRange(16, 1024), help="Side of the pictures, pixels.  [default: 256]"

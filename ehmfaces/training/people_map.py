@@ -23,17 +23,12 @@ from ehmfaces.types import Pixels
 REST = 0.3  # share of the spread of the components of z which choose nobody
 EDGES = (8, 48)  # principal component of the ws with which the second and the third aspect begin
 ALIKE = 4.0  # logits that somebody loses for being as unlike the first person as people are on average
-SAME_LOOKS = (
-    120.0,
-    30.0,
-    10.0,
-)  # twice those for the other sex, for a standard deviation of side light, of lightness
+# Twice the logits lost for the other sex, for a standard deviation of side light, and of lightness.
+SAME_LOOKS = (120.0, 30.0, 10.0)
 LOOKS = len(SAME_LOOKS)
 SIDE_LIGHT, DARK = 0.7, 0.12  # whose face is lit more from one side, or is darker, is not drawn
-FACE_ROWS, FACE_COLUMNS = (
-    (0.37, 0.72),
-    (0.32, 0.48, 0.52, 0.68),
-)  # the inner face in the frame, shares of the side
+# The inner face in the frame, shares of the side; the columns of its left and of its right half.
+FACE_ROWS, FACE_COLUMNS = (0.37, 0.72), (0.32, 0.48, 0.52, 0.68)
 OWN = 0.8  # share of the last aspect that is somebody else's than the first
 _DRAWS = 4096
 _ROUNDS = 24  # of balancing

@@ -6,7 +6,8 @@ that see detail brought out, each judge's gradient scaled to a share of its own,
 recoloured before they are judged, so that few portraits last long. Everything random is drawn on the device:
 a run is not repeated to the last bit, and goes on from its weights, not from Adam's moments.
 
-On a processor the steps run as they are.
+On a processor the steps run as they are. Owns that loop and its result, a generator. Does not know where
+portraits come from, nor who is fit to be drawn.
 
 Source: as `detail_loop`; Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training" (2020).
 """
