@@ -274,6 +274,44 @@ def refine(
 
 
 @train.command()
+@click.option("--warm-start-from", required=True, type=FOLDER, help="OUTDIR/owned of train refine.")
+@click.option("--outdir", required=True, type=FOLDER, help="Results; the same folder resumes.")
+@click.option(
+    "--kimg",
+    type=click.FloatRange(0, min_open=True),
+    default=24.0,
+    show_default=True,
+    help="Thousands of pictures to judge.",
+)
+@click.option(
+    "--tries",
+    type=click.IntRange(2, 24),
+    default=24,
+    show_default=True,
+    help="In how many ways a face is completed, of which the best is taken.",
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+def realism(
+    warm_start_from: Path,
+    outdir: Path,
+    kimg: float,
+    tries: int,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Teach a generator which of the faces it could draw are believable: OUTDIR/generator is the result."""
+    import torch
+
+    from ehmfaces.training.realism import run_realism
+
+    if threads:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    run_realism(warm_start_from, outdir, round(1000 * kimg), tries, device, _print_line)
+
+
+@train.command()
 @click.option("--data", required=True, type=FOLDER, help="Folder of portraits with alpha.")
 @click.option("--outdir", required=True, type=FOLDER, help="Results; the same folder resumes.")
 @click.option(

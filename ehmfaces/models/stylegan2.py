@@ -44,6 +44,10 @@ DEFAULT_TAPS = (1, 3, 3, 1)
 SINGLE_FROM = 32
 # How much less likely the one who counts wholly in the first aspect is in the later ones, in logits.
 _SOMEBODY_ELSE = 200.0
+# Of several ways to complete a face: how far from the centre they are judged, 1 = where they are; how
+# believable is enough, and what is a close call, in standard deviations of the faces that were judged.
+_SAME_FIRST = 6  # so many of them keep the first person
+_JUDGED_AT, _ENOUGH, _CLOSE_CALL = 0.8, 0.0, 0.05
 # Layers of this resolution and above run in `half_dtype` where a trainer sets one.
 HALF_FROM = 16
 
@@ -230,6 +234,7 @@ class PeopleMapping(nn.Module):
         aspects: Sequence[str] = ("coarse", "fine"),
         balanced: bool = False,
         kin_dim: int = 0,
+        tries: int = 1,
     ) -> None:
         """Build an empty memory.
 
@@ -246,6 +251,8 @@ class PeopleMapping(nn.Module):
                 often.
             kin_dim: Size of the vectors that say who goes with whom: the later aspects come from people near
                 the one of the first aspect, but not from that one. 0 = from anybody.
+            tries: How many groups of people a z names, one after the other, at most twice `places`: the first
+                group counts whose w `realism`, a small network, finds believable enough.
         """
         super().__init__()
         self.z_dim, self.c_dim, self.w_dim, self.num_ws = z_dim, c_dim, w_dim, num_ws
@@ -254,8 +261,12 @@ class PeopleMapping(nn.Module):
             raise ValueError(
                 f"{len(aspects)} times {places} places need z_dim of at least {need}, not {z_dim}."
             )
+        if not 1 <= tries <= 2 * places:
+            raise ValueError(f"{places} places give 1 to {2 * places} tries, not {tries}.")
         self.aspects, self.places, self.reach, self.balanced = tuple(aspects), places, reach, balanced
-        self.kin_dim = kin_dim
+        self.kin_dim, self.tries = kin_dim, tries
+        if tries > 1:
+            self.realism = build_realism(w_dim)
         if kin_dim:
             self.kin = nn.Parameter(torch.zeros(people, kin_dim))
         for aspect in aspects:
@@ -277,18 +288,39 @@ class PeopleMapping(nn.Module):
     ) -> Tensor:
         """Return ws [N, num_ws, w_dim] for z [N, z_dim], as `MappingNetwork` does; c is unused."""
         z = normalize_2nd_moment(z.float())
-        d, count = self.places, len(self.aspects)
-        w = self.centre + z[:, count * d :] @ self.variation
-        first = None
-        for number, aspect in enumerate(self.aspects):
-            near = self.nearness(aspect, z[:, number * d : (number + 1) * d], first)
-            first = near if first is None else first
-            w = w + near @ getattr(self, aspect)
-        ws = w[:, None].repeat(1, self.num_ws, 1)  # [N, num_ws, w_dim]
+        places = [
+            self._turn(place) for place in z[:, : len(self.aspects) * self.places].split(self.places, dim=1)
+        ]
+        first = self.nearness(self.aspects[0], places[0][:, : -(-self.tries // _SAME_FIRST)])
+        first = first.repeat_interleave(_SAME_FIRST, dim=1)[:, : self.tries]
+        w = self.centre + z[:, len(self.aspects) * self.places :] @ self.variation
+        w = w[:, None] + first @ getattr(self, self.aspects[0])  # [N, tries, w_dim]
+        for aspect, place in zip(self.aspects[1:], places[1:], strict=True):
+            w = w + self.nearness(aspect, place, first) @ getattr(self, aspect)
+        ws = self._choose(w)[:, None].repeat(1, self.num_ws, 1)  # [N, num_ws, w_dim]
         return truncate(ws, self.w_avg, truncation_psi, truncation_cutoff) if truncation_psi != 1 else ws
 
+    def _turn(self, place: Tensor) -> Tensor:
+        """Return other places as likely as a place [N, places], itself first: [N, tries, places]."""
+        turned = [place.roll(turn, dims=1) for turn in range(self.places)]
+        return torch.stack([*turned, *(-one for one in turned)][: self.tries], dim=1)
+
+    def _choose(self, w: Tensor) -> Tensor:
+        """Return the first of w [N, tries, w_dim] that is believable enough, or else the most believable.
+
+        Those close to a limit count in part, so that w is a smooth function of z.
+        """
+        if self.tries == 1:
+            return w[:, 0]
+        realism = self.realism(self.centre.lerp(w, _JUDGED_AT))  # [N, tries, 1]
+        refused = torch.sigmoid((_ENOUGH - realism) / _CLOSE_CALL)
+        left = refused.cumprod(dim=1)  # what is not yet given after each try
+        weight = (1 - refused) * torch.cat([torch.ones_like(left[:, :1]), left[:, :-1]], dim=1)
+        weight = weight + left[:, -1:] * torch.softmax(realism / _CLOSE_CALL, dim=1)
+        return (weight * w).sum(dim=1)
+
     def nearness(self, aspect: str, place: Tensor, first: Tensor | None = None) -> Tensor:
-        """Return how much each person counts for an aspect at places [N, places]: [N, people], in all 1.
+        """Return how much each person counts for an aspect at places [..., places]: [..., people], in all 1.
 
         `first` is what it returned for the first aspect; None there.
         """
@@ -299,7 +331,16 @@ class PeopleMapping(nn.Module):
         if self.kin_dim and first is not None:
             logits = logits + (first @ self.kin) @ self.kin.t() - self.kin.square().sum(dim=1) / 2
             logits = logits - _SOMEBODY_ELSE * first
-        return torch.softmax(logits, dim=1)
+        return torch.softmax(logits, dim=-1)
+
+
+def build_realism(w_dim: int, verdicts: int = 1) -> nn.Sequential:
+    """Return an untrained network that says of w [..., w_dim] how believable its picture is.
+
+    It gives one figure, or [..., verdicts] while it learns.
+    """
+    layers = [nn.Linear(w_dim, w_dim), nn.SiLU(), nn.Linear(w_dim, w_dim), nn.SiLU()]
+    return nn.Sequential(*layers, nn.Linear(w_dim, verdicts))
 
 
 # Fewer products pay where channels are many; wider units make the plain sum faster, not the transforms.

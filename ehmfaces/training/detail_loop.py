@@ -445,7 +445,7 @@ def write_model(
         outdir: Gets `generator/` and `owned/`.
     """
     chosen, looks = look_at_people(average, ws, checker)
-    draw_only(average, ws, chosen, looks, spread).save_pretrained(outdir / "generator")
+    draw_only(average, ws, chosen, looks, spread=spread).save_pretrained(outdir / "generator")
     write_warm_start(average, ws, outdir / "owned")
 
 

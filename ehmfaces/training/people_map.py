@@ -6,6 +6,7 @@ are learned.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ SIDE_LIGHT, DARK = 0.7, 0.12  # whose face is lit more from one side, or is dark
 # The inner face in the frame, shares of the side; the columns of its left and of its right half.
 FACE_ROWS, FACE_COLUMNS = (0.37, 0.72), (0.32, 0.48, 0.52, 0.68)
 OWN = 0.8  # share of the last aspect that is somebody else's than the first
-_DRAWS = 4096
+_DRAWS, _AT_ONCE = 4096, 256
 _ROUNDS = 24  # of balancing
 
 
@@ -43,6 +44,7 @@ def remember_people(
     spread: float = 1.0,
     edges: Sequence[int] = EDGES,
     looks: Tensor | None = None,
+    kinship: float = 1.0,
 ) -> None:
     """Set a memory from the ws that it is to hold.
 
@@ -60,14 +62,15 @@ def remember_people(
             aspects, or more.
         looks: Of `look_at_people` [people, LOOKS]: where the memory has kin, those of one sex and in one
             light go together. None = not known.
+        kinship: Factor on all logits that people lose for being unlike the first.
     """
     centre = ws.mean(dim=0)
     u, s, axes = torch.linalg.svd(ws - centre, full_matrices=False)
     if mapping.kin_dim:
-        mapping.kin.copy_(_kin(u * s, looks, mapping.kin_dim))
+        mapping.kin.copy_(math.sqrt(kinship) * _kin(u * s, looks, mapping.kin_dim))
     d, count, scale = mapping.places, len(s), math.sqrt(len(ws))
     starts = [min(edge, count) for edge in [0, *edges]][: len(mapping.aspects)]
-    z = torch.randn(_DRAWS, mapping.z_dim, generator=torch.Generator().manual_seed(0)).to(ws.device)
+    z = _draw_many(mapping).to(ws.device)
     places = normalize_2nd_moment(z).split(d, dim=1)
     first = None
     for number, (aspect, start, end) in enumerate(
@@ -89,7 +92,18 @@ def remember_people(
     start, end = len(mapping.aspects) * d, min(mapping.z_dim, count)
     if end > start:
         mapping.variation[: end - start] = spread * rest / scale * s[start:end, None] * axes[start:end]
-    mapping.w_avg.copy_(mapping(z)[:, 0].mean(dim=0))
+    set_average(mapping)
+
+
+def _draw_many(mapping: PeopleMapping) -> Tensor:
+    return torch.randn(_DRAWS, mapping.z_dim, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def set_average(mapping: PeopleMapping) -> None:
+    """Set w_avg to the mean of what random z give, always the same ones."""
+    z = _draw_many(mapping).to(mapping.centre.device)
+    mapping.w_avg.copy_(torch.cat([mapping(some)[:, 0] for some in z.split(_AT_ONCE)]).mean(dim=0))
 
 
 def _kin(codes: Tensor, looks: Tensor | None, dim: int) -> Tensor:
@@ -179,7 +193,7 @@ def measure_light(pixels: Pixels) -> tuple[float, float]:
 
 
 def draw_only(
-    generator: StyleGAN2Generator, ws: Tensor, chosen: Tensor, looks: Tensor, spread: float
+    generator: StyleGAN2Generator, ws: Tensor, chosen: Tensor, looks: Tensor, **memory: Any
 ) -> StyleGAN2Generator:
     """Return the generator with a memory of some people only.
 
@@ -190,7 +204,7 @@ def draw_only(
         ws: Of all people [N, w_dim].
         chosen: Who is to be drawn, bool [N].
         looks: Of `look_at_people` [N, LOOKS].
-        spread: As for `remember_people`.
+        memory: Further options of `remember_people`.
     """
     if int(chosen.sum()) < len(ws) / 2:
         chosen = torch.ones_like(chosen)
@@ -200,5 +214,5 @@ def draw_only(
     drawing = StyleGAN2Generator(**network).requires_grad_(False)
     drawing.synthesis.load_state_dict(generator.synthesis.state_dict())
     assert isinstance(drawing.mapping, PeopleMapping)
-    remember_people(drawing.mapping, kept, spread=spread, looks=looks[chosen])
+    remember_people(drawing.mapping, kept, looks=looks[chosen], **memory)
     return drawing.eval()

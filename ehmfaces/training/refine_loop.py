@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_file
 from torch import Tensor, nn
 
@@ -43,7 +43,9 @@ JUDGES = "refining-judges.safetensors"
 STATE = "refine.json"
 DETAIL = 5.0  # how strongly towers are shown detail
 TOWER_SHARES, HEAD_SHARES = (1.0, 0.85, 0.7), (0.8, 0.9, 1.0, 1.1)  # within the towers, within the heads
-JUDGE_COUNT = 3 + len(HEAD_LEVELS)
+_FIRST_OF_TOWERS, _FIRST_OF_HEADS = "D.towers.0.layers.0.bias", "heads.heads.0.0.bias"
+TOWERS = 3
+JUDGE_COUNT = TOWERS + len(HEAD_LEVELS)
 FIGURES = (
     "pixels", "features", "tie", "r1", "r1_levels",
     *(f"D{number}" for number in range(JUDGE_COUNT)),
@@ -214,7 +216,9 @@ class RefineRun:
         self.ema.load_state_dict(self.G.state_dict())
         self.warm = warm.requires_grad_(False)
         self.table = nn.Parameter(ws.clone().to(self.device))
-        self.judges = self._build_judges(warm_start / JUDGES)
+        self.judges = build_judges(config.tower_width, config.head_width, config.resolution)
+        if (warm_start / JUDGES).exists():  # of an earlier run
+            _read_into(self.judges, warm_start / JUDGES)
         for module in (self.G, self.ema, self.warm, self.judges):
             module.to(self.device)
         if config.half:
@@ -230,22 +234,6 @@ class RefineRun:
             if self.device.type == "cuda":
                 self.watch = torch.compile(self.features)
         self.remember()
-
-    def _build_judges(self, path: Path) -> nn.ModuleDict:
-        """Return new judges, or those of an earlier run at `path`."""
-        config = self.config
-        towers = PatchDiscriminator(width=config.tower_width, view_px=config.resolution, detail=DETAIL)
-        heads = FeatureHeads(tuple(HEAD_LEVELS.values()), config.head_width, deep=True)
-        judges = nn.ModuleDict({"D": towers, "heads": heads})
-        if path.exists():
-            try:
-                load_model(judges, path)
-            except (RuntimeError, SafetensorError) as error:
-                raise ModelError(
-                    f'"{path.parent.name}/{path.name}" holds no such discriminators ({str(error)[:100]}). '
-                    "Delete that file to start with new ones."
-                ) from error
-        return judges
 
     def _adam(self, parameters: list[nn.Parameter], lr: Tensor) -> torch.optim.Adam:
         on_gpu = self.device.type == "cuda"
@@ -290,8 +278,8 @@ class RefineRun:
         return self.G.mapping.w_avg.lerp(ws, psi)
 
     def _see(self, img: Tensor) -> list[Tensor]:
-        """Return the feature network's levels, each vector of length sqrt(C)."""
-        return [normalize_channels(level) * math.sqrt(level.shape[1]) for level in self.watch(img)]
+        """See `see_levels`."""
+        return see_levels(self.watch, img)
 
     def _judge(self, img: Tensor, levels: list[Tensor], half: bool = False) -> list[Tensor]:
         """Return all judges' maps of logits: of the pictures, and of the levels for the heads."""
@@ -522,6 +510,55 @@ def run_refining(
             saved, counted = time.monotonic(), run.cur_nimg
     write_model(run.average(), run.table.detach().cpu(), checker, config.spread, outdir)
     return run
+
+
+def build_judges(tower_width: int, head_width: int, view_px: int) -> nn.ModuleDict:
+    """Return new judges of pictures of `view_px`: towers "D", and "heads" on levels of features."""
+    towers = PatchDiscriminator(width=tower_width, scales=TOWERS, view_px=view_px, detail=DETAIL)
+    return nn.ModuleDict(
+        {"D": towers, "heads": FeatureHeads(tuple(HEAD_LEVELS.values()), head_width, deep=True)}
+    )
+
+
+def load_judges(folder: Path, view_px: int) -> nn.ModuleDict:
+    """Load a run's judges from its `owned`.
+
+    Raises:
+        InputError: There are none.
+        ModelError: They are damaged or of another kind.
+    """
+    path = folder / JUDGES
+    if not path.exists():
+        raise InputError(f'"{folder.name}" holds no {JUDGES}. Give OUTDIR/owned of train refine.')
+    try:
+        with safe_open(path, "pt") as file:
+            tower_width, head_width = (
+                int(file.get_slice(key).get_shape()[0]) for key in (_FIRST_OF_TOWERS, _FIRST_OF_HEADS)
+            )
+    except SafetensorError as error:
+        raise _not_judges(path, error) from error
+    judges = build_judges(tower_width, head_width, view_px)
+    _read_into(judges, path)
+    return judges.eval().requires_grad_(False)
+
+
+def _read_into(judges: nn.ModuleDict, path: Path) -> None:
+    try:
+        load_model(judges, path)
+    except (RuntimeError, SafetensorError) as error:
+        raise _not_judges(path, error) from error
+
+
+def _not_judges(path: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f'"{path.parent.name}/{path.name}" holds no such discriminators ({str(error)[:100]}). '
+        "Delete that file to start with new ones."
+    )
+
+
+def see_levels(features: Callable[..., list[Tensor]], img: Tensor) -> list[Tensor]:
+    """Return a feature network's levels of pictures, each vector of length sqrt(C)."""
+    return [normalize_channels(level) * math.sqrt(level.shape[1]) for level in features(img)]
 
 
 def _shares(of_towers: float) -> Tensor:

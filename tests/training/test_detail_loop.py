@@ -172,9 +172,9 @@ def test_only_well_formed_people_are_drawn(tmp_path: Path, warm: Path, images: t
     run = DetailRun(images, images[:0], warm, CONFIG, tmp_path / "run")
     fit = torch.arange(2 * PEOPLE) % 3 > 0
     ws, looks = run.table.weight.detach(), torch.full((2 * PEOPLE, 3), 0.5)
-    everybody = draw_only(run.ema, ws, ~fit, looks, 1.0)  # hardly anybody is a face: then all stay
+    everybody = draw_only(run.ema, ws, ~fit, looks, spread=1.0)  # hardly anybody is a face: then all stay
     assert everybody.config.mapping_kwargs["people"] == 2 * PEOPLE
-    generator = draw_only(run.ema, ws, fit, looks, 1.0)
+    generator = draw_only(run.ema, ws, fit, looks, spread=1.0)
     assert generator.config.mapping_kwargs["people"] == int(fit.sum()) == 8
     assert torch.allclose(generator.mapping.centre, run.table.weight[fit].mean(dim=0))
     for mine, other in zip(generator.synthesis.parameters(), run.ema.synthesis.parameters(), strict=True):
