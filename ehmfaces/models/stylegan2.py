@@ -46,8 +46,8 @@ SINGLE_FROM = 32
 _SOMEBODY_ELSE = 200.0
 # Of several ways to complete a face: how far from the centre they are judged, 1 = where they are; how
 # believable is enough, and what is a close call, in standard deviations of the faces that were judged.
-_SAME_FIRST = 6  # so many of them keep the first person
-_JUDGED_AT, _ENOUGH, _CLOSE_CALL = 0.8, 0.0, 0.05
+_SAME_FIRST = 3  # so many of them keep the first person
+_JUDGED_AT, _ENOUGH, _CLOSE_CALL = 0.9, 0.0, 0.05
 # Layers of this resolution and above run in `half_dtype` where a trainer sets one.
 HALF_FROM = 16
 

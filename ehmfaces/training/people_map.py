@@ -193,7 +193,12 @@ def measure_light(pixels: Pixels) -> tuple[float, float]:
 
 
 def draw_only(
-    generator: StyleGAN2Generator, ws: Tensor, chosen: Tensor, looks: Tensor, **memory: Any
+    generator: StyleGAN2Generator,
+    ws: Tensor,
+    chosen: Tensor,
+    looks: Tensor,
+    aspects: Sequence[str] | None = None,
+    **memory: Any,
 ) -> StyleGAN2Generator:
     """Return the generator with a memory of some people only.
 
@@ -204,6 +209,7 @@ def draw_only(
         ws: Of all people [N, w_dim].
         chosen: Who is to be drawn, bool [N].
         looks: Of `look_at_people` [N, LOOKS].
+        aspects: Names, where they are others than the generator's.
         memory: Further options of `remember_people`.
     """
     if int(chosen.sum()) < len(ws) / 2:
@@ -211,6 +217,10 @@ def draw_only(
     kept = ws[chosen]
     network = {key: value for key, value in generator.config.items() if not key.startswith("_")}
     network["mapping_kwargs"] = {**network["mapping_kwargs"], "people": len(kept)}
+    if aspects is not None:
+        most = generator.z_dim // (len(aspects) + 1)  # something is left to vary the rest
+        places = min(network["mapping_kwargs"].get("places", most), most)
+        network["mapping_kwargs"] |= {"aspects": list(aspects), "places": places}
     drawing = StyleGAN2Generator(**network).requires_grad_(False)
     drawing.synthesis.load_state_dict(generator.synthesis.state_dict())
     assert isinstance(drawing.mapping, PeopleMapping)

@@ -25,8 +25,10 @@ from ehmfaces.training.people_map import draw_only, look_at_people, set_average
 from ehmfaces.training.refine_loop import TOWERS, load_judges, see_levels
 from ehmfaces.training.warm_start import load_warm_start
 
-# Of the memory that is chosen from: its people may differ more than they must without choice.
-SPREAD, EDGES, KINSHIP = 1.0, (8, 48), 0.5
+# Of the memory that is chosen from: its people may differ more than they must without choice, and each face
+# comes from more of them, so that hardly two faces have much in common.
+ASPECTS, EDGES = ("coarse", "middle", "fine", "finer", "finest"), (5, 10, 20, 40)
+MEMORY = {"edges": EDGES, "rest": 0.5, "spread": 0.96, "kinship": 0.4}
 PSI = (0.6, 1.05)  # truncations at which people are judged
 LOW = 0.05  # quantile of a judge's places that counts beside their mean: flaws are small
 # Towers like strong detail more than photographs have it: pictures that they praise have stains and harsh
@@ -34,12 +36,12 @@ LOW = 0.05  # quantile of a judge's places that counts beside their mean: flaws 
 AGAINST_TOWERS = 0.7
 # Both overlook stains on dark skin and smeared features, which are measured at their places in the frame
 # (shares of the side: top, bottom, left, right): how uneven the skin is, relative to its lightness, is taken
-# off; how much stronger the features' shapes are than the grain in them is added.
+# off; how much stronger the features' shapes are than their grain is added.
 SKIN = ((0.53, 0.64, 0.355, 0.44), (0.53, 0.64, 0.56, 0.645), (0.355, 0.42, 0.40, 0.60))
 EYES = ((0.455, 0.525, 0.335, 0.445), (0.455, 0.525, 0.555, 0.665))
 NOSE, MOUTH = ((0.57, 0.65, 0.44, 0.56),), ((0.67, 0.755, 0.41, 0.59),)
 SHAPES_PX = 64  # side of the picture in which spots and shapes are looked at
-AGAINST_SPOTS, FOR_CLARITY = 0.35, 1.0
+AGAINST_SPOTS, FOR_CLARITY = 1.0, 1.0
 MEASURES = 2
 AT_ONCE, SAVE_EVERY = 4, 400
 HELD_OUT = 8  # one in so many pictures is only to test with
@@ -74,19 +76,17 @@ def measure_spots(img: Tensor) -> Tensor:
 
 
 def measure_clarity(img: Tensor) -> Tensor:
-    """Return how clear eyes, nose and mouth of portraits [N, 3, S, S] in [-1, 1] are: logarithms [N], 2 to 7.
+    """Return how clear eyes and mouth of portraits [N, 3, S, S] in [-1, 1] are: logarithms [N], 1 to 5.
 
-    It is the spread of shapes smaller than a ninth of the side over that of what is finer than three pixels.
+    It is the spread there of shapes smaller than a ninth of the side, over the spread of what is finer than
+    three pixels at eyes and nose (where grain, and hints of nose rings, are at their worst).
     """
     luma = _luma(img)
     shapes = _without_blur(F.interpolate(luma, (SHAPES_PX, SHAPES_PX), mode="area"), 7)
     grain = _without_blur(luma, 3)
-    parts = [
-        _cut(shapes, part).std(dim=1).clamp(min=1e-4).log()
-        - _cut(grain, part).std(dim=1).clamp(min=1e-4).log()
-        for part in (EYES, NOSE, MOUTH)
-    ]
-    return torch.stack(parts).sum(dim=0)
+    clear = [_cut(shapes, part).std(dim=1).clamp(min=1e-4).log() for part in (EYES, MOUTH)]
+    grainy = [_cut(grain, part).std(dim=1).clamp(min=1e-4).log() for part in (EYES, NOSE)]
+    return torch.stack(clear).sum(dim=0) - torch.stack(grainy).sum(dim=0)
 
 
 def _luma(img: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ def believability(verdicts: Tensor) -> Tensor:
     spots, clarity = _standard(verdicts[:, -MEASURES:]).unbind(dim=1)
     towers, heads = verdicts[:, :-MEASURES].unflatten(1, (2, -1)).tensor_split([TOWERS], dim=2)
     heads, towers = (_standard(_standard(some).mean(dim=(1, 2))) for some in (heads, towers))
-    return _standard(heads - AGAINST_TOWERS * towers - AGAINST_SPOTS * spots + FOR_CLARITY * clarity)
+    return _standard(heads - AGAINST_TOWERS * towers - AGAINST_SPOTS * spots.relu() + FOR_CLARITY * clarity)
 
 
 def fit_realism(ws: Tensor, verdicts: Tensor) -> tuple[nn.Sequential, float]:
@@ -246,11 +246,12 @@ def run_realism(
     judges = load_judges(refined, generator.img_resolution)
     outdir.mkdir(parents=True, exist_ok=True)
     chosen, looks = _look_once(generator.eval().requires_grad_(False), ws, outdir / "people.safetensors")
-    drawing = draw_only(generator, ws, chosen, looks, spread=SPREAD, edges=EDGES, kinship=KINSHIP)
+    drawing = draw_only(generator, ws, chosen, looks, ASPECTS, **MEMORY)
     drawn, verdicts = judge_people(drawing, judges, count, outdir / "verdicts.safetensors", device, report)
     realism, agreement = fit_realism(drawn, verdicts)
     report({"judged": count, "correlation_on_unseen": agreement})
-    choosing = let_choose(drawing.cpu(), realism, tries)
+    most = 2 * drawing.config.mapping_kwargs["places"]
+    choosing = let_choose(drawing.cpu(), realism, min(tries, most))
     choosing.save_pretrained(outdir / "generator")
     return choosing
 

@@ -177,6 +177,8 @@ def test_only_well_formed_people_are_drawn(tmp_path: Path, warm: Path, images: t
     generator = draw_only(run.ema, ws, fit, looks, spread=1.0)
     assert generator.config.mapping_kwargs["people"] == int(fit.sum()) == 8
     assert torch.allclose(generator.mapping.centre, run.table.weight[fit].mean(dim=0))
+    finer = draw_only(run.ema, ws, fit, looks, ("coarse", "middle", "fine", "finest"), edges=(1, 2, 3))
+    assert finer.mapping.finest.shape == finer.mapping.coarse.shape
     for mine, other in zip(generator.synthesis.parameters(), run.ema.synthesis.parameters(), strict=True):
         assert torch.equal(mine, other)
 

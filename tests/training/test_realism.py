@@ -85,12 +85,12 @@ def test_heads_and_clarity_speak_for_a_picture_towers_and_spots_against_it() -> 
     better = verdicts.clone()
     better[0, 3:7] += 1  # heads, in the mean
     better[1, 7:10] += 1  # towers, where they say least
-    better[2, 14] += 1
+    better[2, 14] += 4  # only what is more than usual counts
     better[3, 15] += 1
     change = believability(better) - believability(verdicts)
     assert change[0] > 0.3
     assert change[1] < -0.1
-    assert change[2] < -0.1
+    assert change[2] < -0.5
     assert change[3] > 0.3
     assert float(believability(verdicts).mean()) == pytest.approx(0, abs=1e-5)
     assert float(believability(verdicts).std()) == pytest.approx(1, abs=1e-5)
@@ -147,7 +147,7 @@ def test_a_memory_with_tries_draws_who_is_believable(generator: StyleGAN2Generat
 
 def test_the_first_tries_keep_the_first_person(generator: StyleGAN2Generator) -> None:
     z = torch.randn(300, 40, generator=torch.Generator().manual_seed(3))
-    plain, chosen = generator.mapping(z)[:, 0], let_choose(generator, of_random_opinion(), 6).mapping(z)[:, 0]
+    plain, chosen = generator.mapping(z)[:, 0], let_choose(generator, of_random_opinion(), 3).mapping(z)[:, 0]
     change = chosen - plain
     fine = torch.linalg.svd(generator.mapping.fine).Vh[: W_DIM - 4]
     assert float(change.abs().max()) > 0.5
