@@ -44,10 +44,10 @@ DEFAULT_TAPS = (1, 3, 3, 1)
 SINGLE_FROM = 32
 # How much less likely the one who counts wholly in the first aspect is in the later ones, in logits.
 _SOMEBODY_ELSE = 200.0
-# Of several ways to complete a face: how far from the centre they are judged, 1 = where they are; how
-# believable is enough, and what is a close call, in standard deviations of the faces that were judged.
-_SAME_FIRST = 3  # so many of them keep the first person
-_JUDGED_AT, _ENOUGH, _CLOSE_CALL = 0.9, 0.0, 0.05
+# Of the groups of people that a z names, so many share the first person. Then: how far from the centre their
+# w are judged, 1 = where they are; how believable is enough, and what is a close call, in standard deviations
+# of the faces that were judged.
+_SAME_FIRST, _JUDGED_AT, _ENOUGH, _CLOSE_CALL = 3, 0.9, 0.0, 0.05
 # Layers of this resolution and above run in `half_dtype` where a trainer sets one.
 HALF_FROM = 16
 

@@ -234,7 +234,7 @@ def run_realism(
         report: Called with figures.
 
     Raises:
-        InputError: There are no judges, or the generator has no memory of people.
+        InputError: There are no judges, the generator has no memory of people, or `outdir` is of another run.
         ModelError: The folder or its judges are damaged or of another kind.
     """
     generator, ws = load_warm_start(refined)
@@ -257,10 +257,18 @@ def run_realism(
 
 
 def _look_once(generator: StyleGAN2Generator, ws: Tensor, path: Path) -> tuple[Tensor, Tensor]:
-    """Return what `look_at_people` does, from a file where it has been done."""
+    """Return what `look_at_people` does, from a file where it has been done.
+
+    Raises:
+        InputError: The file is of other people.
+    """
     if path.exists():
         known = load_file(path)
+        if not torch.equal(known["ws"], ws):
+            raise InputError(
+                f'"{path.parent.name}" holds verdicts on the people of another run. Give another --outdir.'
+            )
         return known["chosen"], known["looks"]
     chosen, looks = look_at_people(generator, ws, FaceChecker())
-    save_file({"chosen": chosen, "looks": looks}, path)
+    save_file({"ws": ws, "chosen": chosen, "looks": looks}, path)
     return chosen, looks

@@ -19,7 +19,7 @@ from ehmfaces.training.realism import (
     run_realism,
 )
 from ehmfaces.training.refine_loop import JUDGES, build_judges, load_judges
-from ehmfaces.training.warm_start import write_warm_start
+from ehmfaces.training.warm_start import load_warm_start, write_warm_start
 
 PEOPLE, W_DIM = 60, 16
 
@@ -193,6 +193,9 @@ def test_a_run_judges_learns_and_goes_on(tmp_path: Path, refined: Path) -> None:
     assert torch.equal(second["verdicts"][:128], first["verdicts"])
     assert float(second["verdicts"].std(dim=0).min()) > 0
     assert (out / "people.safetensors").stat().st_mtime_ns == looked
+    write_warm_start(load_warm_start(refined)[0], torch.randn(PEOPLE, W_DIM), refined)
+    with pytest.raises(InputError, match=r'"out" holds verdicts on the people of another run'):
+        run_realism(refined, out, 132, 6)
 
 
 def test_judges_that_are_not_there_or_damaged_are_named(tmp_path: Path, refined: Path) -> None:
