@@ -288,7 +288,7 @@ def refine(
     type=click.IntRange(2, 24),
     default=24,
     show_default=True,
-    help="In how many ways a face is completed, of which the best is taken.",
+    help="How many groups of people a seed names; the first that is believable enough is taken.",
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")

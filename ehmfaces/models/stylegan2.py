@@ -302,8 +302,9 @@ class PeopleMapping(nn.Module):
 
     def _turn(self, place: Tensor) -> Tensor:
         """Return other places as likely as a place [N, places], itself first: [N, tries, places]."""
-        turned = [place.roll(turn, dims=1) for turn in range(self.places)]
-        return torch.stack([*turned, *(-one for one in turned)][: self.tries], dim=1)
+        signs = [1] * self.places + [-1] * self.places
+        turned = [signs[turn] * place.roll(turn, dims=1) for turn in range(self.tries)]
+        return torch.stack(turned, dim=1)
 
     def _choose(self, w: Tensor) -> Tensor:
         """Return the first of w [N, tries, w_dim] that is believable enough, or else the most believable.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -72,7 +72,7 @@ def load_checkpoint(
         layout = json.loads(metadata["optimizers"])
         for name, optimizer in optimizers.items():
             _restore_optimizer(optimizer, _strip(flat, f"optimizer/{name}/"), layout[name])
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"{path.name} cannot be resumed ({str(error)[:200]}). Use the settings it was made with, "
             "or another output folder."

@@ -34,7 +34,7 @@ from ehmfaces.training.checkpoint import load_checkpoint, save_checkpoint
 from ehmfaces.training.ema import update_ema
 from ehmfaces.training.people_map import LOOKS, draw_only, guess_ws, look_at_people, remember_people
 from ehmfaces.training.stats import Stats
-from ehmfaces.training.warm_start import load_warm_start, shrink, write_warm_start
+from ehmfaces.training.warm_start import load_warm_start, plain_options, shrink, write_warm_start
 
 CHECKPOINT = "detail.safetensors"
 JUDGES = "judges.safetensors"
@@ -424,7 +424,7 @@ class DetailRun:
 
 def build_network(warm: StyleGAN2Generator, channel_base: int, people: int) -> dict[str, Any]:
     """Return the constructor keywords of the generator that follows a warm start."""
-    known = {key: value for key, value in warm.config.items() if not key.startswith("_")}
+    known = plain_options(warm)
     widths = {**known["synthesis_kwargs"], "channel_base": channel_base}
     aspects = ["coarse", "middle", "fine"]
     places = min(12, known["z_dim"] // 6)

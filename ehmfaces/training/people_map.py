@@ -18,7 +18,7 @@ from ehmfaces.metrics.face_checks import FaceChecker
 from ehmfaces.models.ops import normalize_2nd_moment
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
 from ehmfaces.tensors import pixels_from_img
-from ehmfaces.training.warm_start import ridge_ws
+from ehmfaces.training.warm_start import plain_options, ridge_ws
 from ehmfaces.types import Pixels
 
 REST = 0.3  # share of the spread of the components of z which choose nobody
@@ -215,7 +215,7 @@ def draw_only(
     if int(chosen.sum()) < len(ws) / 2:
         chosen = torch.ones_like(chosen)
     kept = ws[chosen]
-    network = {key: value for key, value in generator.config.items() if not key.startswith("_")}
+    network = plain_options(generator)
     network["mapping_kwargs"] = {**network["mapping_kwargs"], "people": len(kept)}
     if aspects is not None:
         most = generator.z_dim // (len(aspects) + 1)  # something is left to vary the rest

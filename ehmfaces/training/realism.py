@@ -1,6 +1,6 @@
 """How believable the picture of a w is: verdicts on many drawn people, and a network that has learned them.
 
-Owns both, and giving that network to a memory of people, which then tries several ways to complete a face.
+Owns both, and giving that network to a memory of people, which then names several groups for a face.
 Does not know how judges were trained or where models are kept.
 
 Source: Azadi et al., "Discriminator Rejection Sampling" (2019), whose idea this moves into w space: nothing
@@ -13,17 +13,18 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ehmfaces.errors import InputError
 from ehmfaces.metrics.face_checks import FaceChecker
 from ehmfaces.metrics.features import LiteFeatures
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator, build_realism
+from ehmfaces.tensors import choose_device
+from ehmfaces.training.checkpoint import load_checkpoint, save_checkpoint
 from ehmfaces.training.detail_loop import HEAD_LEVELS
 from ehmfaces.training.people_map import draw_only, look_at_people, set_average
 from ehmfaces.training.refine_loop import TOWERS, load_judges, see_levels
-from ehmfaces.training.warm_start import load_warm_start
+from ehmfaces.training.warm_start import load_warm_start, plain_options
 
 # Of the memory that is chosen from: its people may differ more than they must without choice, and each face
 # comes from more of them, so that hardly two faces have much in common.
@@ -118,8 +119,8 @@ def judge_people(
     Returns:
         ws [count, w_dim] and verdicts [count, 2 judges + 2].
     """
-    found = load_file(path) if path.exists() else {}
-    ws, verdicts = list(found.get("ws", torch.zeros(0))), list(found.get("verdicts", torch.zeros(0)))
+    found = load_checkpoint(path, {}, {})[0] if path.exists() else {}
+    ws, verdicts = list(found.get("ws", ())), list(found.get("verdicts", ()))
     generator, judges, features = generator.to(device), judges.to(device), LiteFeatures().to(device)
     while len(ws) < count:
         source = torch.Generator().manual_seed(len(ws))
@@ -131,7 +132,7 @@ def judge_people(
         ws += w.cpu()
         verdicts += judge_pictures(judges, features, img).cpu()
         if len(ws) % SAVE_EVERY == 0 or len(ws) >= count:
-            save_file({"ws": torch.stack(ws), "verdicts": torch.stack(verdicts)}, path)
+            save_checkpoint(path, {}, {}, {"ws": torch.stack(ws), "verdicts": torch.stack(verdicts)}, {})
             report({"judged": len(ws), "of": count})
     return torch.stack(ws[:count]), torch.stack(verdicts[:count])
 
@@ -203,8 +204,8 @@ def _standard(values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def let_choose(generator: StyleGAN2Generator, realism: nn.Sequential, tries: int) -> StyleGAN2Generator:
-    """Return the generator with a memory that tries several ways to complete a face and takes the best."""
-    network = {key: value for key, value in generator.config.items() if not key.startswith("_")}
+    """Return the generator with a memory that names groups of people and takes the first that will do."""
+    network = plain_options(generator)
     network["mapping_kwargs"] = {**network["mapping_kwargs"], "tries": tries}
     choosing = StyleGAN2Generator(**network).requires_grad_(False)
     choosing.load_state_dict(
@@ -234,9 +235,11 @@ def run_realism(
         report: Called with figures.
 
     Raises:
-        InputError: There are no judges, the generator has no memory of people, or `outdir` is of another run.
+        InputError: There are no judges, or no such device; the generator has no memory of people; `outdir`
+            is of another run.
         ModelError: The folder or its judges are damaged or of another kind.
     """
+    choose_device(device)  # tells at once where there is none
     generator, ws = load_warm_start(refined)
     if not isinstance(generator.mapping, PeopleMapping):
         raise InputError(
@@ -263,12 +266,12 @@ def _look_once(generator: StyleGAN2Generator, ws: Tensor, path: Path) -> tuple[T
         InputError: The file is of other people.
     """
     if path.exists():
-        known = load_file(path)
+        known, _ = load_checkpoint(path, {}, {})
         if not torch.equal(known["ws"], ws):
             raise InputError(
                 f'"{path.parent.name}" holds verdicts on the people of another run. Give another --outdir.'
             )
         return known["chosen"], known["looks"]
     chosen, looks = look_at_people(generator, ws, FaceChecker())
-    save_file({"ws": ws, "chosen": chosen, "looks": looks}, path)
+    save_checkpoint(path, {}, {}, {"ws": ws, "chosen": chosen, "looks": looks}, {})
     return chosen, looks

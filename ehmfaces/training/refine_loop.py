@@ -277,10 +277,6 @@ class RefineRun:
         psi = config.least_psi + (1 - config.least_psi) * torch.rand([n, 1, 1], device=self.device)
         return self.G.mapping.w_avg.lerp(ws, psi)
 
-    def _see(self, img: Tensor) -> list[Tensor]:
-        """See `see_levels`."""
-        return see_levels(self.watch, img)
-
     def _judge(self, img: Tensor, levels: list[Tensor], half: bool = False) -> list[Tensor]:
         """Return all judges' maps of logits: of the pictures, and of the levels for the heads."""
         with torch.autocast(self.device.type, torch.bfloat16, half):
@@ -303,8 +299,8 @@ class RefineRun:
         seen = torch.cat([img[:count], self.augment(img[count:])])
         real = torch.cat([self._show(index), self.augment(self._show(self._draw_others()))])
         with torch.no_grad():
-            levels_real = self._see(real)
-        levels = self._see(seen)
+            levels_real = see_levels(self.watch, real)
+        levels = see_levels(self.watch, seen)
         half = config.half and self.device.type == "cpu"
         on_fake = self._judge(seen, [levels[level] for level in HEAD_LEVELS], half)
         pixels = real.detach().requires_grad_(regularize)
@@ -552,7 +548,7 @@ def _read_into(judges: nn.ModuleDict, path: Path) -> None:
 def _not_judges(path: Path, error: Exception) -> ModelError:
     return ModelError(
         f'"{path.parent.name}/{path.name}" holds no such discriminators ({str(error)[:100]}). '
-        "Delete that file to start with new ones."
+        "Delete that file to let train refine start with new ones."
     )
 
 

@@ -303,9 +303,14 @@ def export_warm_start(folder: Path, out: Path) -> None:
     write_warm_start(*load_warm_start(folder), out)
 
 
+def plain_options(generator: StyleGAN2Generator) -> dict[str, Any]:
+    """Return the constructor keywords of a generator, to build another like it."""
+    return {key: value for key, value in generator.config.items() if not key.startswith("_")}
+
+
 def write_warm_start(generator: StyleGAN2Generator, ws: Tensor, out: Path) -> None:
     """Write a generator and the ws [2 N, w_dim] of portraits and mirror images as a finished warm start."""
-    network = {key: value for key, value in generator.config.items() if not key.startswith("_")}
+    network = plain_options(generator)
     header = {"stage": 0, "w_count": len(ws), "network": network}
     header["config"] = {"stages": [[generator.img_resolution, 0]]}
     half = StyleGAN2Generator(**network)

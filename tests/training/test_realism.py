@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from ehmfaces.errors import InputError, ModelError
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator, build_realism
+from ehmfaces.training.checkpoint import load_checkpoint
 from ehmfaces.training.people_map import remember_people
 from ehmfaces.training.realism import (
     believability,
@@ -181,18 +182,21 @@ def test_a_run_judges_learns_and_goes_on(tmp_path: Path, refined: Path) -> None:
     out, lines = tmp_path / "out", []
     run_realism(refined, out, 128, 6, report=lines.append)
     assert "correlation_on_unseen" in lines[-1]
-    first = load_file(out / "verdicts.safetensors")
+    first, _ = load_checkpoint(out / "verdicts.safetensors", {}, {})
     assert first["verdicts"].shape == (128, 16)
     made = StyleGAN2Generator.from_pretrained(out / "generator", low_cpu_mem_usage=False)
     assert made.mapping.tries == 6
     assert made.config.mapping_kwargs["people"] == PEOPLE  # noise is no face: then all stay
     looked = (out / "people.safetensors").stat().st_mtime_ns
     run_realism(refined, out, 132, 6)
-    second = load_file(out / "verdicts.safetensors")
+    second, _ = load_checkpoint(out / "verdicts.safetensors", {}, {})
     assert len(second["ws"]) == 132
     assert torch.equal(second["verdicts"][:128], first["verdicts"])
     assert float(second["verdicts"].std(dim=0).min()) > 0
     assert (out / "people.safetensors").stat().st_mtime_ns == looked
+    (out / "verdicts.safetensors").write_bytes(b"cut short")
+    with pytest.raises(ModelError, match=r"verdicts.safetensors cannot be resumed"):
+        run_realism(refined, out, 132, 6)
     write_warm_start(load_warm_start(refined)[0], torch.randn(PEOPLE, W_DIM), refined)
     with pytest.raises(InputError, match=r'"out" holds verdicts on the people of another run'):
         run_realism(refined, out, 132, 6)
