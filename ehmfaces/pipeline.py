@@ -45,7 +45,7 @@ from ehmfaces.model_folder import (
     read_facts,
     save_directions,
 )
-from ehmfaces.models.stylegan2 import StyleGAN2Generator
+from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
 from ehmfaces.models.stylegan3 import StyleGAN3Generator, make_transform
 from ehmfaces.repository import push_folder
 from ehmfaces.seeds import latents_from_seeds
@@ -327,7 +327,20 @@ class FacePipeline(DiffusionPipeline):  # type: ignore[misc]
         ws = np.concatenate(rows) if rows else np.zeros((0, self.num_ws, self.generator.w_dim), np.float32)
         w_avg = self.generator.mapping.w_avg.float().cpu().numpy()
         ws = truncate_ws(ws, w_avg, truncation_psi, truncation_cutoff)
-        return self._grant(wishes, ws, w_avg)
+        ws = self._grant(wishes, ws, w_avg)
+        return ws if truncation_psi == 1 else self._lift(ws, truncation_psi, truncation_cutoff)
+
+    def _lift(self, ws: FloatLatents, truncation_psi: float, truncation_cutoff: int | None) -> FloatLatents:
+        """Return truncated ws, more believable where the generator knows how, each row by itself."""
+        mapping = self.generator.mapping
+        if not isinstance(mapping, PeopleMapping):
+            return ws
+        lifted = np.array(ws, copy=True)
+        for row in lifted:
+            near = torch.from_numpy(row[:truncation_cutoff]).to(self.device)
+            with torch.inference_mode():
+                row[:truncation_cutoff] = mapping.lift_ws(near, truncation_psi).float().cpu().numpy()
+        return lifted
 
     def _grant(self, wishes: Wishes | None, ws: FloatLatents, w_avg: FloatLatents) -> FloatLatents:
         """Return ws moved as wished."""

@@ -274,6 +274,34 @@ def refine(
 
 
 @train.command()
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder or ZIP of generated pictures, with a mark for each as its label in dataset.json: "
+    "0 = no flaw, 1 = a doubtful one, 2 = a visible one.",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option("--resolution", type=click.IntRange(16, 1024), default=256, show_default=True)
+def flaws(data: Path, out: Path, resolution: int) -> None:
+    """Learn from marked pictures how flawed portraits look."""
+    import torch
+
+    from ehmfaces.data.datasets import load_dataset
+    from ehmfaces.metrics.features import LiteFeatures
+    from ehmfaces.training.flaws import fit_flaws, save_flaws, see_places
+
+    pictures = load_dataset(data, resolution=resolution, use_labels=True)
+    img = torch.from_numpy(pictures.pixels).permute(0, 3, 1, 2)
+    features = LiteFeatures()
+    seen = torch.cat([see_places(features, some.float() / 127.5 - 1) for some in img.split(4)])
+    marks = [int(mark) for mark in pictures.labels.argmax(axis=1)]
+    weight, bias, right_order = fit_flaws(seen, marks)
+    save_flaws(weight, bias, out)
+    _print_line({"marks": len(marks), "right_order_on_unseen": right_order})
+
+
+@train.command()
 @click.option("--warm-start-from", required=True, type=FOLDER, help="OUTDIR/owned of train refine.")
 @click.option("--outdir", required=True, type=FOLDER, help="Results; the same folder resumes.")
 @click.option(
@@ -282,6 +310,13 @@ def refine(
     default=24.0,
     show_default=True,
     help="Thousands of pictures to judge.",
+)
+@click.option("--flaws", type=FILE, help="Of train flaws.  [default: flaws.safetensors of the warm start]")
+@click.option(
+    "--labels",
+    type=FILE,
+    help="As for train directions, which are then fitted as well; what they change stays as it is where "
+    "faces are made more believable.",
 )
 @click.option(
     "--tries",
@@ -296,6 +331,8 @@ def realism(
     warm_start_from: Path,
     outdir: Path,
     kimg: float,
+    flaws: Path | None,
+    labels: Path | None,
     tries: int,
     device: str,
     threads: int | None,
@@ -303,12 +340,28 @@ def realism(
     """Teach a generator which of the faces it could draw are believable: OUTDIR/generator is the result."""
     import torch
 
+    from ehmfaces.data.labels import read_face_labels
+    from ehmfaces.model_folder import save_directions
+    from ehmfaces.training.directions import fit_and_test
+    from ehmfaces.training.flaws import FLAWS
     from ehmfaces.training.realism import run_realism
 
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    run_realism(warm_start_from, outdir, round(1000 * kimg), tries, device, _print_line)
+    fitted = fit_and_test(warm_start_from, read_face_labels(labels))[0] if labels else None
+    run_realism(
+        warm_start_from,
+        outdir,
+        flaws or warm_start_from / FLAWS,
+        None if fitted is None else fitted.scores,
+        round(1000 * kimg),
+        tries,
+        device,
+        _print_line,
+    )
+    if fitted is not None:
+        save_directions(fitted, outdir / "generator")
 
 
 @train.command()

@@ -47,7 +47,9 @@ _SOMEBODY_ELSE = 200.0
 # Of the groups of people that a z names, so many share the first person. Then: how far from the centre their
 # w are judged, 1 = where they are; how believable is enough, and what is a close call, in standard deviations
 # of the faces that were judged.
-_SAME_FIRST, _JUDGED_AT, _ENOUGH, _CLOSE_CALL = 3, 0.9, 0.0, 0.05
+_SAME_FIRST, _JUDGED_AT, _ENOUGH, _CLOSE_CALL = 3, 0.9, -0.7, 0.05
+# Truncated ws are lifted in so many steps, in full from this truncation down, until they are so believable.
+_LIFTS, _FULLY_LIFTED, _BELIEVABLE = 4, 0.7, 0.8
 # Layers of this resolution and above run in `half_dtype` where a trainer sets one.
 HALF_FROM = 16
 
@@ -221,6 +223,7 @@ class PeopleMapping(nn.Module):
     """
 
     w_avg: Tensor
+    likely: Tensor
 
     def __init__(
         self,
@@ -235,6 +238,7 @@ class PeopleMapping(nn.Module):
         balanced: bool = False,
         kin_dim: int = 0,
         tries: int = 1,
+        lift: float = 0.0,
     ) -> None:
         """Build an empty memory.
 
@@ -253,6 +257,8 @@ class PeopleMapping(nn.Module):
                 the one of the first aspect, but not from that one. 0 = from anybody.
             tries: How many groups of people a z names, one after the other, at most twice `places`: the first
                 group counts whose w `realism`, a small network, finds believable enough.
+            lift: How far truncated ws are moved towards more believable ones at most, in standard deviations
+                of what people differ by. 0 = not at all; else there must be several tries.
         """
         super().__init__()
         self.z_dim, self.c_dim, self.w_dim, self.num_ws = z_dim, c_dim, w_dim, num_ws
@@ -265,8 +271,13 @@ class PeopleMapping(nn.Module):
             raise ValueError(f"{places} places give 1 to {2 * places} tries, not {tries}.")
         self.aspects, self.places, self.reach, self.balanced = tuple(aspects), places, reach, balanced
         self.kin_dim, self.tries = kin_dim, tries
+        if lift and tries < 2:
+            raise ValueError(f"A lift of {lift:g} needs 2 tries or more, not {tries}.")
+        self.lift = lift
         if tries > 1:
             self.realism = build_realism(w_dim)
+        if lift:
+            self.register_buffer("likely", torch.zeros(w_dim, w_dim))
         if kin_dim:
             self.kin = nn.Parameter(torch.zeros(people, kin_dim))
         for aspect in aspects:
@@ -298,7 +309,42 @@ class PeopleMapping(nn.Module):
         for aspect, place in zip(self.aspects[1:], places[1:], strict=True):
             w = w + self.nearness(aspect, place, first) @ getattr(self, aspect)
         ws = self._choose(w)[:, None].repeat(1, self.num_ws, 1)  # [N, num_ws, w_dim]
-        return truncate(ws, self.w_avg, truncation_psi, truncation_cutoff) if truncation_psi != 1 else ws
+        if truncation_psi == 1:
+            return ws
+        ws = truncate(ws, self.w_avg, truncation_psi, truncation_cutoff)
+        leading = self.lift_ws(ws[:, :truncation_cutoff], truncation_psi)
+        return torch.cat([leading, ws[:, leading.shape[1] :]], dim=1)
+
+    def lift_ws(self, ws: Tensor, truncation_psi: float | Tensor) -> Tensor:
+        """Return truncated ws [..., w_dim] moved towards more believable ones, each by itself.
+
+        The way is the likeliest change (`likely` is the covariance of people's ws, without what must stay)
+        that makes them more believable. It ends where they are believable, and is the shorter the nearer the
+        truncation is to 1, where nothing is moved.
+        """
+        if not self.lift:
+            return ws
+        share = ((1 - torch.as_tensor(truncation_psi)) / (1 - _FULLY_LIFTED)).clamp(0, 1)
+        longest = (self.lift / _LIFTS) * share.to(ws)
+        for _ in range(_LIFTS):
+            slope, realism = self._slope(ws)
+            way = slope @ self.likely
+            variance = (way * slope).sum(dim=-1, keepdim=True).clamp(min=1e-9)
+            lacking = (_BELIEVABLE - realism).clamp(min=0)
+            ws = ws + way * torch.minimum(lacking / variance, longest / variance.sqrt())
+        return ws
+
+    def _slope(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradient of `realism` at w [..., w_dim], and its value [..., 1].
+
+        Written out, so that it needs no autograd and can be exported.
+        """
+        first, second, last = (layer for layer in self.realism if isinstance(layer, nn.Linear))
+        entry = first(w)
+        middle = second(F.silu(entry))
+        slope = last.weight[0] * _silu_slope(middle)
+        slope = (slope @ second.weight) * _silu_slope(entry)
+        return slope @ first.weight, last(F.silu(middle))
 
     def _turn(self, place: Tensor) -> Tensor:
         """Return other places as likely as a place [N, places], itself first: [N, tries, places]."""
@@ -335,13 +381,15 @@ class PeopleMapping(nn.Module):
         return torch.softmax(logits, dim=-1)
 
 
-def build_realism(w_dim: int, verdicts: int = 1) -> nn.Sequential:
-    """Return an untrained network that says of w [..., w_dim] how believable its picture is.
+def _silu_slope(x: Tensor) -> Tensor:
+    sigmoid = torch.sigmoid(x)
+    return sigmoid * (1 + x * (1 - sigmoid))
 
-    It gives one figure, or [..., verdicts] while it learns.
-    """
+
+def build_realism(w_dim: int) -> nn.Sequential:
+    """Return an untrained network that says of w [..., w_dim] how believable its picture is: [..., 1]."""
     layers = [nn.Linear(w_dim, w_dim), nn.SiLU(), nn.Linear(w_dim, w_dim), nn.SiLU()]
-    return nn.Sequential(*layers, nn.Linear(w_dim, verdicts))
+    return nn.Sequential(*layers, nn.Linear(w_dim, 1))
 
 
 # Fewer products pay where channels are many; wider units make the plain sum faster, not the transforms.

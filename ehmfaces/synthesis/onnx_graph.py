@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ehmfaces.errors import InputError, MissingExtraError, ModelError
+from ehmfaces.models.stylegan2 import PeopleMapping
 
 GRAPHS = ("z", "w", "mapping")
 DEFAULT_OPSET = 18
@@ -54,8 +55,11 @@ class ZGraph(WGraph):
 
     def forward(self, z: Tensor, truncation_psi: Tensor, c: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """[N, z_dim], [] and [N, c_dim] to [N, img_channels, H, W]."""
-        ws = self.mapping(z, c)
-        return self.synthesis(self.mapping.w_avg.lerp(ws, truncation_psi), self.noise_mode)
+        return self.synthesis(self._map(z, truncation_psi, c), self.noise_mode)
+
+    def _map(self, z: Tensor, truncation_psi: Tensor, c: Tensor | None) -> Tensor:
+        ws = self.mapping.w_avg.lerp(self.mapping(z, c), truncation_psi)
+        return self.mapping.lift_ws(ws, truncation_psi) if isinstance(self.mapping, PeopleMapping) else ws
 
 
 class MappingGraph(ZGraph):
@@ -63,7 +67,7 @@ class MappingGraph(ZGraph):
 
     def forward(self, z: Tensor, truncation_psi: Tensor, c: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """[N, z_dim], [] and [N, c_dim] to [N, num_ws, w_dim]."""
-        return self.mapping.w_avg.lerp(self.mapping(z, c), truncation_psi)
+        return self._map(z, truncation_psi, c)
 
 
 _NETWORKS: dict[str, type[WGraph]] = {"z": ZGraph, "w": WGraph, "mapping": MappingGraph}

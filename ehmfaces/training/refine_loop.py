@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_file
 from torch import Tensor, nn
 
@@ -43,7 +43,6 @@ JUDGES = "refining-judges.safetensors"
 STATE = "refine.json"
 DETAIL = 5.0  # how strongly towers are shown detail
 TOWER_SHARES, HEAD_SHARES = (1.0, 0.85, 0.7), (0.8, 0.9, 1.0, 1.1)  # within the towers, within the heads
-_FIRST_OF_TOWERS, _FIRST_OF_HEADS = "D.towers.0.layers.0.bias", "heads.heads.0.0.bias"
 TOWERS = 3
 JUDGE_COUNT = TOWERS + len(HEAD_LEVELS)
 FIGURES = (
@@ -514,28 +513,6 @@ def build_judges(tower_width: int, head_width: int, view_px: int) -> nn.ModuleDi
     return nn.ModuleDict(
         {"D": towers, "heads": FeatureHeads(tuple(HEAD_LEVELS.values()), head_width, deep=True)}
     )
-
-
-def load_judges(folder: Path, view_px: int) -> nn.ModuleDict:
-    """Load a run's judges from its `owned`.
-
-    Raises:
-        InputError: There are none.
-        ModelError: They are damaged or of another kind.
-    """
-    path = folder / JUDGES
-    if not path.exists():
-        raise InputError(f'"{folder.name}" holds no {JUDGES}. Give OUTDIR/owned of train refine.')
-    try:
-        with safe_open(path, "pt") as file:
-            tower_width, head_width = (
-                int(file.get_slice(key).get_shape()[0]) for key in (_FIRST_OF_TOWERS, _FIRST_OF_HEADS)
-            )
-    except SafetensorError as error:
-        raise _not_judges(path, error) from error
-    judges = build_judges(tower_width, head_width, view_px)
-    _read_into(judges, path)
-    return judges.eval().requires_grad_(False)
 
 
 def _read_into(judges: nn.ModuleDict, path: Path) -> None:
