@@ -47,7 +47,7 @@ _SOMEBODY_ELSE = 200.0
 # Of the groups of people that a z names, so many share the first person. Then: how far from the centre their
 # w are judged, 1 = where they are; how believable is enough, and what is a close call, in standard deviations
 # of the faces that were judged.
-_SAME_FIRST, _JUDGED_AT, _ENOUGH, _CLOSE_CALL = 3, 0.9, -0.7, 0.05
+_SAME_FIRST, _JUDGED_AT, _ENOUGH, _CLOSE_CALL = 3, 0.9, -1.0, 0.05
 # Truncated ws are lifted in so many steps, in full from this truncation down, until they are so believable.
 _LIFTS, _FULLY_LIFTED, _BELIEVABLE = 4, 0.7, 0.8
 # Layers of this resolution and above run in `half_dtype` where a trainer sets one.

@@ -26,15 +26,15 @@ from ehmfaces.training.warm_start import load_warm_start, plain_options
 
 # Of the memory that is chosen from: its people may differ more than they must without choice, and each face
 # comes from more of them, so that hardly two faces have much in common.
-ASPECTS, EDGES = ("coarse", "middle", "fine", "finer", "finest"), (5, 10, 20, 40)
-MEMORY = {"edges": EDGES, "rest": 0.5, "spread": 0.96, "kinship": 0.4}
+ASPECTS, EDGES = ("coarse", "middle", "fine", "finer", "finest"), (6, 12, 24, 48)
+MEMORY = {"edges": EDGES, "rest": 0.6, "spread": 0.96, "kinship": 0.4}
 PSI = (0.6, 1.05)  # truncations at which people are judged
 AT_ONCE, SAVE_EVERY = 4, 400
 HELD_OUT = 8  # one in so many pictures is only to test with
 # Of the fit: standard deviation of noise on a w relative to that of ws, pictures a step, rounds.
 NOISE, BATCH, ROUNDS = 0.2, 64, 10
 LR, WEIGHT_DECAY = 0.002, 0.3
-LIFT = 1.0  # as for `PeopleMapping`
+LIFT = 2.0  # as for `PeopleMapping`
 
 
 def judge_people(
