@@ -223,7 +223,6 @@ class PeopleMapping(nn.Module):
     """
 
     w_avg: Tensor
-    likely: Tensor
 
     def __init__(
         self,
@@ -277,7 +276,7 @@ class PeopleMapping(nn.Module):
         if tries > 1:
             self.realism = build_realism(w_dim)
         if lift:
-            self.register_buffer("likely", torch.zeros(w_dim, w_dim))
+            self.likely = nn.Parameter(torch.zeros(w_dim, w_dim))
         if kin_dim:
             self.kin = nn.Parameter(torch.zeros(people, kin_dim))
         for aspect in aspects:
