@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
+import torch
 
 from ehmfaces.data.labels import read_face_labels
 from ehmfaces.errors import InputError, LatentError, ModelError
 from ehmfaces.hub import load_pipeline
 from ehmfaces.latents.directions import SEX_MARGIN, Wishes, fit_directions
 from ehmfaces.model_folder import load_directions, save_directions
+from ehmfaces.seeds import latents_from_seeds
 
 
 @pytest.fixture
@@ -83,6 +85,25 @@ def test_the_embedded_model_can_make_men_and_women():
         assert (scores * sign >= SEX_MARGIN - 1e-3).all()
     older = pipeline([3], wishes=Wishes(age=2)).images[0]
     assert np.abs(np.asarray(older, int) - np.asarray(pipeline([3]).images[0], int)).mean() > 1
+
+
+def test_embedded_faces_are_lifted_after_wishes_and_keep_what_was_wished():
+    pipeline = load_pipeline()
+    mapping = pipeline.generator.mapping
+    average = mapping.w_avg.numpy()
+    z = torch.from_numpy(latents_from_seeds(range(12), pipeline.generator.z_dim))
+    plain, lifted = pipeline.prepare_latents(range(12), 1.0), pipeline.prepare_latents(range(12), 0.7)
+    with torch.inference_mode():
+        assert np.allclose(lifted, mapping(z, truncation_psi=0.7).numpy(), atol=1e-4)
+        straight = average + np.float32(0.7) * (plain - average)
+        believable = [mapping.realism(torch.from_numpy(ws[:, 0])).mean() for ws in (straight, lifted)]
+    assert believable[1] > believable[0] + 0.2
+    wishes = Wishes("women", age=1.5, hair=-1)
+    granted = pipeline.directions.apply(straight, average, wishes)
+    wished = pipeline.prepare_latents(range(12), 0.7, wishes=wishes)
+    assert np.abs(wished - granted).max() > 0.1
+    measured = [pipeline.directions.measure(ws, average) for ws in (granted, wished)]
+    assert np.allclose(*measured, atol=0.02)
 
 
 def test_labels_file(tmp_path):
