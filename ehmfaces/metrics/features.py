@@ -4,7 +4,9 @@ Owns loading it from the installed packages and cutting it into levels. Knows no
 Needs the extra "train".
 """
 
+import math
 import warnings
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
@@ -103,3 +105,8 @@ class LiteFeatures(nn.Module):
 def normalize_channels(features: Tensor, eps: float = 1e-6) -> Tensor:
     """Scale the feature vector at every pixel of [N, C, H, W] to length 1."""
     return features / (features.square().sum(dim=1, keepdim=True) + eps).sqrt()
+
+
+def see_levels(features: Callable[..., list[Tensor]], img: Tensor) -> list[Tensor]:
+    """Return a feature network's levels of pictures, each vector of length sqrt(C)."""
+    return [normalize_channels(level) * math.sqrt(level.shape[1]) for level in features(img)]

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from ehmfaces.errors import InputError, ModelError
 from ehmfaces.metrics.face_checks import FaceChecker
-from ehmfaces.metrics.features import LiteFeatures, normalize_channels
+from ehmfaces.metrics.features import LiteFeatures, see_levels
 from ehmfaces.models.patch import FeatureHeads, PatchDiscriminator
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
 from ehmfaces.training.checkpoint import load_checkpoint, save_checkpoint
@@ -326,7 +326,7 @@ class DetailRun:
     def _see(self, img: Tensor) -> list[Tensor]:
         """Return the feature network's levels, each vector of length sqrt(C)."""
         small = F.avg_pool2d(img, img.shape[2] // FEATURE_PX) if img.shape[2] > FEATURE_PX else img
-        return [normalize_channels(level) * math.sqrt(level.shape[1]) for level in self.features(small)]
+        return see_levels(self.features, small)
 
     def _judge(self, img: Tensor, seen: list[Tensor]) -> list[Tensor]:
         """Return all judges' maps of logits, float32: of the pictures, and of the levels."""

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from ehmfaces.errors import InputError, ModelError
 from ehmfaces.images import write_bytes_atomically
-from ehmfaces.metrics.features import LiteFeatures
-from ehmfaces.training.refine_loop import see_levels
+from ehmfaces.metrics.features import LiteFeatures, see_levels
 
 FLAWS = "flaws.safetensors"
 MARKS = (0, 1, 2)  # no flaw, a doubtful one, a visible one

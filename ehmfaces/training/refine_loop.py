@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from ehmfaces.errors import InputError, ModelError
 from ehmfaces.metrics.face_checks import FaceChecker
-from ehmfaces.metrics.features import LiteFeatures, normalize_channels
+from ehmfaces.metrics.features import LiteFeatures, see_levels
 from ehmfaces.models.patch import FeatureHeads, PatchDiscriminator
 from ehmfaces.models.stylegan2 import PeopleMapping, StyleGAN2Generator
 from ehmfaces.training.augment import SteadyAugmentPipe
@@ -527,11 +527,6 @@ def _not_judges(path: Path, error: Exception) -> ModelError:
         f'"{path.parent.name}/{path.name}" holds no such discriminators ({str(error)[:100]}). '
         "Delete that file to let train refine start with new ones."
     )
-
-
-def see_levels(features: Callable[..., list[Tensor]], img: Tensor) -> list[Tensor]:
-    """Return a feature network's levels of pictures, each vector of length sqrt(C)."""
-    return [normalize_channels(level) * math.sqrt(level.shape[1]) for level in features(img)]
 
 
 def _shares(of_towers: float) -> Tensor:
