@@ -289,13 +289,13 @@ def flaws(data: Path, out: Path, resolution: int) -> None:
 
     from ehmfaces.data.datasets import load_dataset
     from ehmfaces.metrics.features import LiteFeatures
-    from ehmfaces.training.flaws import fit_flaws, save_flaws, see_places
+    from ehmfaces.training.flaws import fit_flaws, read_marks, save_flaws, see_places
 
     pictures = load_dataset(data, resolution=resolution, use_labels=True)
+    marks = read_marks(pictures.labels)
     img = torch.from_numpy(pictures.pixels).permute(0, 3, 1, 2)
     features = LiteFeatures()
     seen = torch.cat([see_places(features, some.float() / 127.5 - 1) for some in img.split(4)])
-    marks = [int(mark) for mark in pictures.labels.argmax(axis=1)]
     weight, bias, right_order = fit_flaws(seen, marks)
     save_flaws(weight, bias, out)
     _print_line({"marks": len(marks), "right_order_on_unseen": right_order})

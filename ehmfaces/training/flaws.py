@@ -7,6 +7,7 @@ come from or what is done about flaws.
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
@@ -70,8 +71,11 @@ def fit_flaws(seen: Tensor, marks: Sequence[int]) -> tuple[Tensor, Tensor, float
         pictures that were left out: the share of right order in pairs (AUC), 0.5 = by chance.
 
     Raises:
-        InputError: There are too few marks, or of one kind only.
+        InputError: A mark is none of them, or there are too few, or of one kind only.
     """
+    strange = next((mark for mark in marks if mark not in MARKS), None)
+    if strange is not None:
+        raise InputError(f"A mark is {strange}. Give 0 (no flaw), 1 (a doubtful one) or 2 (a visible one).")
     given = torch.tensor(marks)
     visible = given == max(MARKS)
     if len(given) < FEWEST or not visible.any() or visible.all():
@@ -82,13 +86,13 @@ def fit_flaws(seen: Tensor, marks: Sequence[int]) -> tuple[Tensor, Tensor, float
     wanted = given.float() / max(MARKS)
     mean, scale = seen.mean(dim=0), seen.std(dim=0) + 0.1
     x = (seen - mean) / scale
-    products = x @ x.t()
-    products = products / products.diagonal().mean()
+    size = x.square().sum(dim=1).mean()
+    products = x @ x.t() / size
     fold, guessed = torch.arange(len(x)) % FOLDS, torch.zeros(len(x))
     for number in range(FOLDS):
         out = fold == number
         guessed[out] = products[out][:, ~out] @ _solve(products[~out][:, ~out], wanted[~out])
-    weight = _solve(products, wanted) @ x / x.square().sum(dim=1).mean() / scale
+    weight = _solve(products, wanted) @ x / size / scale
     return weight, (wanted.mean() - mean @ weight)[None], _order(guessed, visible)
 
 
@@ -99,6 +103,18 @@ def _solve(products: Tensor, wanted: Tensor) -> Tensor:
 def _order(guessed: Tensor, visible: Tensor) -> float:
     """Return the share of pairs of a visible flaw and another picture that are in the right order."""
     return float((guessed[visible][:, None] > guessed[~visible]).float().mean())
+
+
+def read_marks(labels: np.ndarray) -> list[int]:
+    """Return the marks that a data set's labels [N, classes] stand for, one number for each picture.
+
+    Raises:
+        InputError: They are vectors.
+    """
+    marks = labels.argmax(axis=1)
+    if not np.array_equal(labels, np.eye(labels.shape[1])[marks]):
+        raise InputError("The labels in dataset.json are lists of numbers. Give each picture one: 0, 1 or 2.")
+    return [int(mark) for mark in marks]
 
 
 def save_flaws(weight: Tensor, bias: Tensor, path: Path, **known: Tensor) -> None:
@@ -117,8 +133,10 @@ def load_flaws(path: Path) -> FlawJudge:
         raise InputError(f'"{path.parent.name}" holds no {path.name}. Give one that train flaws made.')
     try:
         known = load_file(path)
-        return FlawJudge(known["weight"], known["bias"]).eval().requires_grad_(False)
-    except (KeyError, SafetensorError) as error:
+        judge = FlawJudge(known["weight"], known["bias"]).eval().requires_grad_(False)
+        judge(torch.zeros(1, 3, 64, 64))  # as many values as are seen?
+        return judge
+    except (KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f'"{path.name}" says nothing about flaws ({str(error)[:100]}). Make it again with train flaws.'
         ) from error

@@ -49,8 +49,15 @@ def judge_people(
 
     Returns:
         ws [count, w_dim] and flaws [count].
+
+    Raises:
+        InputError: The file is of another judge.
     """
     found = load_checkpoint(path, {}, {})[0] if path.exists() else {}
+    if found and not torch.equal(found.get("weight", torch.empty(0)), judge.weight):
+        raise InputError(
+            f'"{path.parent.name}" holds what another file of flaws said. Give another --outdir.'
+        )
     ws, flaws = list(found.get("ws", ())), list(found.get("flaws", ()))
     generator, judge = generator.to(device), judge.to(device)
     while len(ws) < count:
@@ -63,7 +70,8 @@ def judge_people(
         ws += w.cpu()
         flaws += judge(img).cpu()
         if len(ws) % SAVE_EVERY == 0 or len(ws) >= count:
-            save_checkpoint(path, {}, {}, {"ws": torch.stack(ws), "flaws": torch.stack(flaws)}, {})
+            seen = {"ws": torch.stack(ws), "flaws": torch.stack(flaws), "weight": judge.weight}
+            save_checkpoint(path, {}, {}, seen, {})
             report({"judged": len(ws), "of": count})
     return torch.stack(ws[:count]), torch.stack(flaws[:count])
 

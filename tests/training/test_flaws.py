@@ -13,7 +13,7 @@ from torch import Tensor
 from ehmfaces.cli.train import train
 from ehmfaces.errors import InputError, ModelError
 from ehmfaces.metrics.features import LiteFeatures
-from ehmfaces.training.flaws import FlawJudge, fit_flaws, load_flaws, save_flaws, see_places
+from ehmfaces.training.flaws import FlawJudge, fit_flaws, load_flaws, read_marks, save_flaws, see_places
 
 
 def faces(count: int) -> tuple[Tensor, list[int]]:
@@ -46,6 +46,14 @@ def test_too_few_marks_or_one_kind_are_refused() -> None:
         fit_flaws(torch.randn(3, 8), [0, 1, 2])
     with pytest.raises(InputError, match=r"50 marks, 0 of them 2, are too few"):
         fit_flaws(torch.randn(50, 8), [0] * 50)
+    with pytest.raises(InputError, match=r"A mark is 3\. Give 0 \(no flaw\), 1 \(a doubtful one\) or 2"):
+        fit_flaws(torch.randn(50, 8), [0, 3] * 25)
+
+
+def test_labels_are_marks_only_as_single_numbers() -> None:
+    assert read_marks(np.eye(3, dtype=np.float32)[[2, 0, 1]]) == [2, 0, 1]
+    with pytest.raises(InputError, match=r"are lists of numbers\. Give each picture one: 0, 1 or 2"):
+        read_marks(np.array([[0.5, 0.5], [1, 0]], np.float32))
 
 
 def test_what_was_learned_is_kept_with_its_marks(tmp_path: Path) -> None:
@@ -56,6 +64,9 @@ def test_what_was_learned_is_kept_with_its_marks(tmp_path: Path) -> None:
     judge = load_flaws(path)
     assert torch.equal(judge.weight, weight)
     assert float(judge.bias) == 0.25
+    save_flaws(weight[:9], torch.tensor([0.25]), path)
+    with pytest.raises(ModelError, match=r"says nothing about flaws .* Make it again with train flaws"):
+        load_flaws(path)
     path.write_bytes(b"cut short")
     with pytest.raises(ModelError, match=r'"flaws\.safetensors" says nothing about flaws'):
         load_flaws(path)

@@ -101,10 +101,8 @@ def test_a_memory_with_tries_draws_who_is_believable(generator: StyleGAN2Generat
 
 def test_the_first_tries_keep_the_first_person(generator: StyleGAN2Generator) -> None:
     z = torch.randn(300, 40, generator=torch.Generator().manual_seed(3))
-    plain, chosen = (
-        generator.mapping(z)[:, 0],
-        let_choose(generator, of_random_opinion(), 3, LIKELY).mapping(z)[:, 0],
-    )
+    plain = generator.mapping(z)[:, 0]
+    chosen = let_choose(generator, of_random_opinion(), 3, LIKELY).mapping(z)[:, 0]
     change = chosen - plain
     fine = torch.linalg.svd(generator.mapping.fine).Vh[: W_DIM - 4]
     assert float(change.abs().max()) > 0.5
@@ -202,6 +200,9 @@ def test_a_run_judges_learns_and_goes_on(tmp_path: Path, refined: Path) -> None:
     assert torch.equal(second["flaws"][:128], first["flaws"])
     assert float(second["flaws"].std()) > 0
     assert (out / "people.safetensors").stat().st_mtime_ns == looked
+    save_flaws(0.01 * torch.randn(VALUES), torch.zeros(1), refined / "others.safetensors")
+    with pytest.raises(InputError, match=r'"out" holds what another file of flaws said\. Give another'):
+        run_realism(refined, out, refined / "others.safetensors", None, 132, 6)
     (out / "verdicts.safetensors").write_bytes(b"cut short")
     with pytest.raises(ModelError, match=r"verdicts.safetensors cannot be resumed"):
         run_realism(refined, out, flaws, None, 132, 6)
